@@ -1,0 +1,1 @@
+//! Figures of oob, measured against named limits.

@@ -1,0 +1,1 @@
+//! Small programs that embed oob; see the `[[example]]` files.

@@ -1,0 +1,1 @@
+//! Keys, sessions and sealing of oob; no I/O, no clock

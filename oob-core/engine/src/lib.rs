@@ -1,0 +1,1 @@
+//! Every rule of oob, without I/O

@@ -1,0 +1,1 @@
+//! Who is near, and opaque frames to and from them

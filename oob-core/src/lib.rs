@@ -1,0 +1,1 @@
+//! The library people embed: a node of the oob mesh

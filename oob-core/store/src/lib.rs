@@ -1,0 +1,1 @@
+//! The encrypted, durable key-value store of oob

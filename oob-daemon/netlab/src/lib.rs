@@ -1,0 +1,1 @@
+//! Network namespaces, bridges and cuts for the tests of oob

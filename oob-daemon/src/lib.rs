@@ -1,0 +1,1 @@
+//! The binary oob: daemon, local API and command line

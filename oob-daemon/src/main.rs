@@ -1,0 +1,2 @@
+//! The binary `oob`.
+fn main() {}

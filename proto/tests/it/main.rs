@@ -1,0 +1,4 @@
+//! Tests of the wire types as a whole.
+
+mod generated;
+mod properties;
