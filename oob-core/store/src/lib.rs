@@ -1,1 +1,100 @@
-//! The encrypted, durable key-value store of oob
+//! The encrypted, durable key-value store of one oob device.
+//!
+//! Records live in [`Bag`]s, ordered by a sequence number. Writes gather in one pending batch; [`Store::commit`] returns
+//! when all of it would survive a power cut. On disk nothing has a name and nothing is in the clear.
+//!
+//! ```
+//! use oob_store::{Area, Bag, Order, Store};
+//! # use rand::{SeedableRng, rngs::StdRng};
+//! # let rng = StdRng::seed_from_u64(1); // for keeps: the operating system's generator
+//!
+//! let mut store = Store::in_memory(rng)?;
+//! let messages = Bag::new(Area(1), b"incident-42");
+//! store.put(&messages, 1, b"Mail is compromised.");
+//! store.put(&messages, 2, b"Talk here.");
+//! store.put_secret(b"session/dana", b"a ratchet");
+//! let commit = store.commit()?; // durable, all of it or nothing
+//! assert_eq!(commit, 1);
+//!
+//! let newest = store.scan(&messages, .., Order::Descending, 1)?;
+//! assert_eq!(newest, [(2, b"Talk here.".to_vec())]);
+//!
+//! // Putting a secret again destroys what it was: not hidden, not unlinked, its key overwritten.
+//! store.put_secret(b"session/dana", b"the ratchet, one step on");
+//! store.commit()?;
+//! store.idle()?;
+//! store.close()?;
+//! # Ok::<(), oob_store::StoreError>(())
+//! ```
+//!
+//! # How the parts fit
+//!
+//! ```text
+//!  Store        one owner, one pending batch          View   reads, any thread
+//!    |                                                  |
+//!    |  seal: XChaCha20-Poly1305, padded; bags blinded by HMAC
+//!    |                                                  |
+//!  keyring      slots                    tree: sled with the barrier it lacks; memory; a crashing disk for tests
+//!  root key     keys overwritten         records, and the ledger: which commit this is,
+//!  under the    in place, two per        a count and hash of all there must be
+//!  passphrase   secret, used in turn
+//! ```
+//!
+//! A commit is: sync of the slots if dirty, one batch into the tree, sync of the tree, overwrite of the slots that open
+//! what was replaced. The overwrite is made durable by the next commit or by [`Store::idle`].
+//!
+//! # What it promises
+//!
+//! - A commit that returned is there after a power cut; a commit that did not is there whole or not at all.
+//! - Whoever takes the folder and knows the passphrase reads what is in the store, and no earlier state of any secret.
+//! - Whoever takes the folder and does not know it learns how much there is, roughly, and when it was written.
+//! - A store that lost something, or was taken back to an earlier state than its own other files know, or is
+//!   pieced together from two, is refused with an error that says so. Nothing is changed by the refusal.
+//!
+//! # What it does not
+//!
+//! - A folder taken back as a whole, keyring included, looks like what it was then. The device draws a new incarnation
+//!   for that case.
+//! - Deleting a plain record hides it. Only secrets are destroyed, and only as far as the disk overwrites in place: an
+//!   SSD, a copying file system or a snapshot may keep an old key, still under the passphrase.
+//!
+//! Not here yet: content-addressed blobs for files, backups, snapshots and recovery, burning of single messages, and
+//! the locked mode, whose `carry` keys are already in the format ([`Bag::carry`]).
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+// layer: bounds
+pub mod limits;
+// layer: words
+mod bag;
+mod error;
+mod passphrase;
+// layer: disk
+pub mod backend;
+// layer: keys
+mod keys;
+// layer: sealing
+mod seal;
+mod slots;
+mod tally;
+// layer: keyring
+mod keyring;
+// layer: folder
+mod home;
+// layer: reading
+mod pending;
+mod view;
+// layer: secrets
+mod secrets;
+// layer: store
+mod store;
+// layer: opening
+mod opening;
+// layer: attacks
+#[cfg(test)]
+mod thief;
+
+pub use bag::{Area, Bag, Order};
+pub use error::StoreError;
+pub use passphrase::{Kdf, Passphrase};
+pub use store::{Opened, Store};
+pub use view::View;

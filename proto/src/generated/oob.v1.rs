@@ -601,3 +601,295 @@ pub struct PeerAddresses {
     #[prost(string, repeated, tag = "2")]
     pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
+/// This device's long-lived keys, made once.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredIdentity {
+    #[prost(bytes = "vec", tag = "1")]
+    pub uik: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub dsk: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "3")]
+    pub dnk: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "4")]
+    pub transport_key: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "5")]
+    pub olm_account: ::prost::alloc::vec::Vec<u8>,
+    #[prost(string, tag = "6")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "7")]
+    pub class: u32,
+    #[prost(string, tag = "8")]
+    pub site: ::prost::alloc::string::String,
+    /// Only on the device of an admin.
+    #[prost(bytes = "vec", tag = "9")]
+    pub admin_key: ::prost::alloc::vec::Vec<u8>,
+}
+/// Membership of this device, from founding or from the first join request on.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredMembership {
+    #[prost(bytes = "vec", tag = "1")]
+    pub org_id: ::prost::alloc::vec::Vec<u8>,
+    /// Operation hash of the operation that made this device a member; empty while the request is under way.
+    #[prost(bytes = "vec", tag = "2")]
+    pub admitted_by: ::prost::alloc::vec::Vec<u8>,
+    /// The request, so that a repeated one says the same.
+    #[prost(bytes = "vec", tag = "3")]
+    pub invite: ::prost::alloc::vec::Vec<u8>,
+    #[prost(string, tag = "4")]
+    pub name: ::prost::alloc::string::String,
+}
+/// This life of the store: the relay key and every counter that must never go back.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StoredLife {
+    #[prost(uint32, tag = "1")]
+    pub incarnation: u32,
+    #[prost(uint32, tag = "2")]
+    pub rlk_gen: u32,
+    #[prost(bytes = "vec", tag = "3")]
+    pub rlk: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint64, tag = "4")]
+    pub rlk_since_ms: u64,
+    /// Next record number.
+    #[prost(uint64, tag = "5")]
+    pub next_record: u64,
+    #[prost(uint64, tag = "6")]
+    pub next_bundle: u64,
+    #[prost(uint64, tag = "7")]
+    pub have_number: u64,
+    #[prost(message, optional, tag = "8")]
+    pub relay_cert: ::core::option::Option<Signed>,
+    #[prost(message, optional, tag = "9")]
+    pub bundle: ::core::option::Option<Signed>,
+    #[prost(uint64, tag = "10")]
+    pub bundle_since_ms: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredEpoch {
+    #[prost(uint32, tag = "1")]
+    pub ring: u32,
+    #[prost(bytes = "vec", tag = "2")]
+    pub secret: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint64, tag = "3")]
+    pub since_ms: u64,
+}
+/// Under a key slot pair, one per bundle.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredBundle {
+    #[prost(bytes = "vec", tag = "1")]
+    pub secrets: ::prost::alloc::vec::Vec<u8>,
+    /// When a newer bundle was published; 0 while it is the newest.
+    #[prost(uint64, tag = "2")]
+    pub superseded_ms: u64,
+}
+/// Under a key slot pair, one per device: everything that opens or seals its messages.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StoredPeer {
+    #[prost(message, optional, tag = "1")]
+    pub out: ::core::option::Option<StoredOutChannel>,
+    #[prost(message, repeated, tag = "2")]
+    pub ins: ::prost::alloc::vec::Vec<StoredInChannel>,
+    #[prost(message, repeated, tag = "3")]
+    pub sessions: ::prost::alloc::vec::Vec<StoredOlm>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredOutChannel {
+    #[prost(bytes = "vec", tag = "1")]
+    pub state: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub bundle: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint64, tag = "3")]
+    pub opened_ms: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredInChannel {
+    #[prost(bytes = "vec", tag = "1")]
+    pub state: ::prost::alloc::vec::Vec<u8>,
+    /// The own bundle it was opened to.
+    #[prost(bytes = "vec", tag = "2")]
+    pub bundle: ::prost::alloc::vec::Vec<u8>,
+    /// When a newer channel was opened; 0 while it is the newest.
+    #[prost(uint64, tag = "3")]
+    pub replaced_ms: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredOlm {
+    #[prost(bytes = "vec", tag = "1")]
+    pub state: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub id: ::prost::alloc::vec::Vec<u8>,
+    /// Whether this device began it.
+    #[prost(bool, tag = "3")]
+    pub ours: bool,
+    #[prost(uint64, tag = "4")]
+    pub next_out: u64,
+    #[prost(uint64, tag = "5")]
+    pub next_in: u64,
+}
+/// An Olm message that came before its turn.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredHeldOlm {
+    #[prost(uint32, tag = "1")]
+    pub olm_type: u32,
+    #[prost(bytes = "vec", tag = "2")]
+    pub ciphertext: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint32, tag = "3")]
+    pub incarnation: u32,
+    /// The own bundle its channel was opened to.
+    #[prost(bytes = "vec", tag = "4")]
+    pub bundle: ::prost::alloc::vec::Vec<u8>,
+}
+/// Numbers of an author's records that are here, or were given up.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StoredRanges {
+    #[prost(message, repeated, tag = "1")]
+    pub ranges: ::prost::alloc::vec::Vec<Range>,
+}
+/// Envelopes sealed in one batch for one device.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StoredOutbox {
+    #[prost(message, repeated, tag = "1")]
+    pub items: ::prost::alloc::vec::Vec<StoredOutboxItem>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredOutboxItem {
+    #[prost(uint64, tag = "1")]
+    pub seq: u64,
+    /// Encoded Envelope.
+    #[prost(bytes = "vec", tag = "2")]
+    pub envelope: ::prost::alloc::vec::Vec<u8>,
+    /// Empty for an Ack.
+    #[prost(bytes = "vec", tag = "3")]
+    pub conversation: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint64, tag = "4")]
+    pub body_seq: u64,
+    #[prost(uint32, tag = "5")]
+    pub incarnation: u32,
+    /// Number of the message in this device's history.
+    #[prost(uint64, tag = "6")]
+    pub number: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StoredConversation {
+    #[prost(bytes = "vec", tag = "1")]
+    pub id: ::prost::alloc::vec::Vec<u8>,
+    /// The other person.
+    #[prost(bytes = "vec", tag = "2")]
+    pub member: ::prost::alloc::vec::Vec<u8>,
+    /// Number of the newest message here.
+    #[prost(uint64, tag = "3")]
+    pub last_number: u64,
+    /// Body.seq of the newest own message of this incarnation.
+    #[prost(uint64, tag = "4")]
+    pub own_seq: u64,
+    #[prost(uint64, tag = "5")]
+    pub lamport: u64,
+    /// Messages up to this number were shown here.
+    #[prost(uint64, tag = "6")]
+    pub read_number: u64,
+    #[prost(bytes = "vec", tag = "7")]
+    pub last_id: ::prost::alloc::vec::Vec<u8>,
+    /// What came from each author device.
+    #[prost(message, repeated, tag = "8")]
+    pub theirs: ::prost::alloc::vec::Vec<StoredReceipts>,
+    /// What each addressee device has of this device's.
+    #[prost(message, repeated, tag = "9")]
+    pub ours: ::prost::alloc::vec::Vec<StoredReceipts>,
+    #[prost(uint32, tag = "10")]
+    pub own_incarnation: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StoredReceipts {
+    #[prost(bytes = "vec", tag = "1")]
+    pub device: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint32, tag = "2")]
+    pub incarnation: u32,
+    #[prost(message, repeated, tag = "3")]
+    pub delivered: ::prost::alloc::vec::Vec<Range>,
+    #[prost(message, repeated, tag = "4")]
+    pub read: ::prost::alloc::vec::Vec<Range>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredMessage {
+    #[prost(bytes = "vec", tag = "1")]
+    pub id: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub author: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "3")]
+    pub device: ::prost::alloc::vec::Vec<u8>,
+    #[prost(string, tag = "4")]
+    pub text: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "5")]
+    pub sent_ms: u64,
+    #[prost(uint64, tag = "6")]
+    pub received_ms: u64,
+    #[prost(uint64, tag = "7")]
+    pub lamport: u64,
+    #[prost(uint32, tag = "8")]
+    pub incarnation: u32,
+    #[prost(uint64, tag = "9")]
+    pub body_seq: u64,
+    #[prost(bytes = "vec", repeated, tag = "10")]
+    pub parents: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+}
+/// The events of one batch.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StoredEvents {
+    #[prost(message, repeated, tag = "1")]
+    pub events: ::prost::alloc::vec::Vec<StoredEvent>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredEvent {
+    #[prost(oneof = "stored_event::Kind", tags = "1, 2, 3, 4")]
+    pub kind: ::core::option::Option<stored_event::Kind>,
+}
+/// Nested message and enum types in `StoredEvent`.
+pub mod stored_event {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Kind {
+        #[prost(message, tag = "1")]
+        Message(super::StoredMessageEvent),
+        #[prost(message, tag = "2")]
+        Receipt(super::StoredReceiptEvent),
+        #[prost(message, tag = "3")]
+        Joined(super::StoredJoinedEvent),
+        /// OrgId.
+        #[prost(bytes, tag = "4")]
+        Org(::prost::alloc::vec::Vec<u8>),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredMessageEvent {
+    #[prost(bytes = "vec", tag = "1")]
+    pub conversation: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredReceiptEvent {
+    #[prost(bytes = "vec", tag = "1")]
+    pub conversation: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub message: ::prost::alloc::vec::Vec<u8>,
+    /// 0 stored, 1 held, 2 delivered, 3 read, 4 expired.
+    #[prost(uint32, tag = "3")]
+    pub state: u32,
+    #[prost(uint32, tag = "4")]
+    pub delivered: u32,
+    #[prost(uint32, tag = "5")]
+    pub expected: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredJoinedEvent {
+    #[prost(bytes = "vec", tag = "1")]
+    pub member: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub device: ::prost::alloc::vec::Vec<u8>,
+}
+/// What is remembered of a neighbour between runs.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredNeighbour {
+    #[prost(uint64, tag = "1")]
+    pub last_heard_ms: u64,
+    #[prost(string, repeated, tag = "2")]
+    pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}

@@ -1,0 +1,367 @@
+//! Messages between two people (docs/protocol.md, section 9): sending, receiving, receipts.
+
+use super::state::{Conversation, Conversations, RANGES, ack};
+use crate::{
+    cx::Cx,
+    effect::CommandError,
+    event::Event,
+    model::{Device, Message, MessageState, RangeSet, Receipt, Text},
+    outbox::OwedMessage,
+    post::Post,
+    session::{OpenedBody, What},
+    snapshot::RosterView,
+    stored::{self, RecordError},
+};
+use oob_crypto::direct_conversation;
+use oob_proto::{
+    ConversationId, DeviceId, Incarnation, MemberId, Message as _, MessageId, OrgId, limits, wire,
+};
+use oob_store::Order;
+use zeroize::Zeroizing;
+
+/// A lamport time further ahead than this is shown and not adopted, so that nobody can use up the numbers.
+const LAMPORT_AHEAD: u64 = 1 << 20;
+
+/// The last moment that every library of dates can show, end of the year 9999.
+const LAST_SHOWN_MS: u64 = 253_402_300_799_999;
+
+/// Messages looked at to tell which were read.
+const READ_SEARCH: usize = 4_096;
+
+/// Rules of conversations between two people.
+pub(crate) struct Direct<'a> {
+    pub(crate) all: &'a mut Conversations,
+    pub(crate) roster: &'a RosterView,
+    pub(crate) org: &'a OrgId,
+    pub(crate) me: &'a MemberId,
+    pub(crate) device: &'a DeviceId,
+    pub(crate) life: Incarnation,
+}
+
+/// What a Body turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// Stored, or here already: in both cases a receipt goes out.
+    Taken,
+    /// Not what a correct device writes.
+    Refused(&'static str),
+}
+
+impl Direct<'_> {
+    /// Seals a text for every device of a member; returns its id, conversation and number.
+    pub(crate) fn send(
+        &mut self,
+        cx: &mut Cx<'_>,
+        post: &mut Post<'_>,
+        to: &MemberId,
+        text: &Text,
+    ) -> Result<(MessageId, ConversationId, u64), CommandError> {
+        let member = self.roster.members.get(to).ok_or(CommandError::NoMember)?;
+        if member.id == *self.me {
+            return Err(CommandError::Yourself);
+        }
+        let reached: Vec<DeviceId> =
+            member.devices.iter().copied().filter(|device| post.reaches(device)).collect();
+        if reached.is_empty() {
+            return Err(CommandError::NoKeys { name: member.name.to_string() });
+        }
+        let conversation = direct_conversation(self.org, self.me, to);
+        self.all.begin(cx.store, &conversation, to, self.life);
+        let state = self.all.all.get_mut(&conversation).ok_or(CommandError::NoConversation)?;
+        if state.own_life != self.life {
+            // Body.seq is contiguous within a life of the store.
+            state.own_life = self.life;
+            state.own_seq = 0;
+        }
+        let id = post.life.next_message_id(self.device);
+        let parents: Vec<Vec<u8>> = state.last_id.iter().map(MessageId::to_vec).collect();
+        state.own_seq = state.own_seq.saturating_add(1);
+        state.lamport = state.lamport.saturating_add(1);
+        state.last_number = state.last_number.saturating_add(1);
+        state.last_id = Some(id);
+        let number = state.last_number;
+        let body = wire::Body {
+            id: id.to_vec(),
+            conversation: conversation.to_vec(),
+            seq: state.own_seq,
+            lamport: state.lamport,
+            parents: parents.clone(),
+            time: cx.now.wall_ms,
+            content: Some(wire::body::Content::Text(wire::Text { text: text.as_str().to_owned() })),
+            ..wire::Body::default()
+        };
+        let bytes = Zeroizing::new(body.encode_to_vec());
+        let owed = OwedMessage { conversation, body_seq: body.seq, number };
+        for device in &reached {
+            post.send(cx, device, What::Body(&bytes), Some(owed))
+                .map_err(|_| CommandError::Internal("sealing"))?;
+        }
+        let record = wire::StoredMessage {
+            id: id.to_vec(),
+            author: self.me.to_vec(),
+            device: self.device.to_vec(),
+            text: text.as_str().to_owned(),
+            sent_ms: cx.now.wall_ms,
+            received_ms: cx.now.wall_ms,
+            lamport: body.lamport,
+            incarnation: self.life.0,
+            body_seq: body.seq,
+            parents,
+        };
+        self.keep(cx, &conversation, number, record, MessageState::Stored);
+        Ok((id, conversation, number))
+    }
+
+    /// Takes an opened Body of a device of the roster.
+    pub(crate) fn take(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: &Device,
+        opened: &OpenedBody,
+        knows_life: impl Fn(Incarnation) -> bool,
+    ) -> Result<Arrival, RecordError> {
+        let Ok(body) = wire::Body::decode(opened.bytes.as_slice()) else {
+            return Ok(Arrival::Refused("not a body"));
+        };
+        let Ok(id) = MessageId::try_from(body.id.as_slice()) else {
+            return Ok(Arrival::Refused("no message id"));
+        };
+        let life = id.incarnation();
+        // The id names the author's device, and the life the envelope came in or an earlier one of that device.
+        if id.device() != from.id.short() || !(life == opened.incarnation || knows_life(life)) {
+            return Ok(Arrival::Refused("the id of another device"));
+        }
+        let conversation = direct_conversation(self.org, self.me, &from.member);
+        if from.member == *self.me || body.conversation != conversation.as_bytes() {
+            return Ok(Arrival::Refused("another conversation"));
+        }
+        let Some(wire::body::Content::Text(text)) = body.content else {
+            return Ok(Arrival::Refused("unknown content"));
+        };
+        let Ok(text) = Text::parse(text.text) else {
+            return Ok(Arrival::Refused("text of a wrong length"));
+        };
+        if body.seq == 0 || body.parents.len() > limits::OP_PARENTS {
+            return Ok(Arrival::Refused("a wrong number"));
+        }
+        self.all.begin(cx.store, &conversation, &from.member, self.life);
+        let Some(state) = self.all.all.get_mut(&conversation) else {
+            return Ok(Arrival::Refused("no conversation"));
+        };
+        let receipts = state.theirs.entry((from.id, life)).or_default();
+        self.all.owed.insert((conversation, from.id, life));
+        if receipts.delivered.contains(body.seq) {
+            return Ok(Arrival::Taken);
+        }
+        if receipts.delivered.len() >= RANGES {
+            return Ok(Arrival::Refused("too many holes in its numbers"));
+        }
+        receipts.delivered.insert(body.seq);
+        let ahead = state.lamport.saturating_add(LAMPORT_AHEAD);
+        if body.lamport <= ahead {
+            state.lamport = state.lamport.max(body.lamport);
+        }
+        state.last_number = state.last_number.saturating_add(1);
+        state.last_id = Some(id);
+        let number = state.last_number;
+        let record = wire::StoredMessage {
+            id: id.to_vec(),
+            author: from.member.to_vec(),
+            device: from.id.to_vec(),
+            text: text.into_string(),
+            sent_ms: body.time.min(LAST_SHOWN_MS),
+            received_ms: cx.now.wall_ms,
+            lamport: body.lamport,
+            incarnation: life.0,
+            body_seq: body.seq,
+            parents: body.parents,
+        };
+        self.keep(cx, &conversation, number, record, MessageState::Delivered);
+        Ok(Arrival::Taken)
+    }
+
+    fn keep(
+        &mut self,
+        cx: &mut Cx<'_>,
+        conversation: &ConversationId,
+        number: u64,
+        record: wire::StoredMessage,
+        state: MessageState,
+    ) {
+        stored::write(cx.store, &stored::messages(conversation), number, &record);
+        self.all.dirty.insert(*conversation);
+        if let Some(message) = message(conversation, number, &record, state) {
+            cx.out.events.push(Event::Message(message));
+        }
+    }
+
+    /// Takes a receipt of a device of the roster for own messages; returns what of them that device now has.
+    pub(crate) fn take_ack(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: &Device,
+        raw: &wire::Ack,
+    ) -> Result<Option<Acked>, RecordError> {
+        let conversation = direct_conversation(self.org, self.me, &from.member);
+        if raw.conversation != conversation.as_bytes() || raw.device != self.device.as_bytes() {
+            return Ok(None);
+        }
+        let life = Incarnation(raw.incarnation);
+        let Some(state) = self.all.all.get_mut(&conversation) else { return Ok(None) };
+        if life != state.own_life && !state.ours.keys().any(|(_, of)| *of == life) {
+            return Ok(None);
+        }
+        // Nobody can acknowledge what was not written yet.
+        let written = if life == state.own_life { state.own_seq } else { u64::MAX };
+        let clip = |ranges: &[wire::Range]| {
+            let mut set = RangeSet::new();
+            for (first, last) in RangeSet::from_wire(ranges, limits::ACK_RANGES).iter() {
+                set.insert_range(first.max(1), last.min(written));
+            }
+            set
+        };
+        let (mut delivered, read) = (clip(&raw.delivered), clip(&raw.read));
+        delivered.union(&read);
+        let key = (from.id, life);
+        let known = state.ours.get(&key).cloned().unwrap_or_default();
+        let (newly, newly_read) =
+            (known.delivered.missing_from(&delivered), known.read.missing_from(&read));
+        if newly.is_empty() && newly_read.is_empty() {
+            return Ok(Some(Acked { conversation, life, delivered: newly }));
+        }
+        let before = state.clone();
+        let receipts = state.ours.entry(key).or_default();
+        receipts.delivered.union(&newly);
+        receipts.read.union(&newly_read);
+        receipts.delivered.close_lowest(RANGES);
+        receipts.read.close_lowest(RANGES);
+        let after = state.clone();
+        self.all.dirty.insert(conversation);
+        self.tell(cx, &conversation, life, &before, &after, &newly, &newly_read)?;
+        Ok(Some(Acked { conversation, life, delivered: newly }))
+    }
+
+    /// Tells of each own message whose state changed, oldest first.
+    #[expect(clippy::too_many_arguments, reason = "two states and what differs between them")]
+    fn tell(
+        &self,
+        cx: &mut Cx<'_>,
+        conversation: &ConversationId,
+        life: Incarnation,
+        before: &Conversation,
+        after: &Conversation,
+        newly: &RangeSet,
+        newly_read: &RangeSet,
+    ) -> Result<(), RecordError> {
+        let lowest =
+            newly.iter().chain(newly_read.iter()).map(|(first, _)| first).min().unwrap_or(0);
+        let mut changed = Vec::new();
+        let mut next = u64::MAX;
+        let mut looked = 0usize;
+        'search: while next > 0 && looked < READ_SEARCH {
+            let page =
+                cx.store.scan(&stored::messages(conversation), ..=next, Order::Descending, 64)?;
+            let Some((last, _)) = page.last() else { break };
+            next = last.saturating_sub(1);
+            looked = looked.saturating_add(page.len());
+            for (_, bytes) in page {
+                let record: wire::StoredMessage = stored::decode(&bytes, "message")?;
+                if record.device != self.device.as_bytes() || record.incarnation != life.0 {
+                    continue;
+                }
+                if record.body_seq < lowest {
+                    break 'search;
+                }
+                let state = after.state_of_own(life, record.body_seq);
+                if state != before.state_of_own(life, record.body_seq)
+                    && let Ok(id) = MessageId::try_from(record.id.as_slice())
+                {
+                    changed.push((id, state));
+                }
+            }
+        }
+        for (message, state) in changed.into_iter().rev() {
+            let receipt =
+                Receipt { message, conversation: *conversation, state, delivered: 1, expected: 1 };
+            cx.out.events.push(Event::Receipt(receipt));
+        }
+        Ok(())
+    }
+
+    /// Notes that everything up to a number was shown here; receipts go out with this batch.
+    pub(crate) fn mark_read(
+        &mut self,
+        cx: &mut Cx<'_>,
+        conversation: &ConversationId,
+        up_to: u64,
+    ) -> Result<(), CommandError> {
+        let state = self.all.all.get_mut(conversation).ok_or(CommandError::NoConversation)?;
+        let up_to = up_to.min(state.last_number);
+        if up_to <= state.read_number {
+            return Ok(());
+        }
+        let mut next = state.read_number.saturating_add(1);
+        while next <= up_to {
+            let page = cx
+                .store
+                .scan(&stored::messages(conversation), next..=up_to, Order::Ascending, 256)
+                .map_err(|error| CommandError::Store(error.to_string()))?;
+            let Some((last, _)) = page.last() else { break };
+            next = last.saturating_add(1);
+            for (_, bytes) in page {
+                let Ok(record) = wire::StoredMessage::decode(bytes.as_slice()) else { continue };
+                let Ok(device) = DeviceId::try_from(record.device.as_slice()) else { continue };
+                if device == *self.device {
+                    continue;
+                }
+                let key = (device, Incarnation(record.incarnation));
+                state.theirs.entry(key).or_default().read.insert(record.body_seq);
+                self.all.owed.insert((*conversation, key.0, key.1));
+            }
+        }
+        state.read_number = up_to;
+        self.all.dirty.insert(*conversation);
+        Ok(())
+    }
+
+    /// Seals the receipts owed at the end of a batch: one per author device and life, as ranges.
+    pub(crate) fn post_acks(&mut self, cx: &mut Cx<'_>, post: &mut Post<'_>) {
+        for (conversation, author, life) in std::mem::take(&mut self.all.owed) {
+            let Some(state) = self.all.all.get(&conversation) else { continue };
+            let Some(receipts) = state.theirs.get(&(author, life)) else { continue };
+            let ack = ack(&conversation, &author, life, receipts);
+            if post.reaches(&author) && post.send(cx, &author, What::Ack(ack), None).is_err() {
+                tracing::warn!("a receipt could not be sealed");
+            }
+        }
+    }
+}
+
+/// Own messages a device now has.
+#[derive(Debug, Clone)]
+pub(crate) struct Acked {
+    pub(crate) conversation: ConversationId,
+    pub(crate) life: Incarnation,
+    /// Newly delivered Body.seq.
+    pub(crate) delivered: RangeSet,
+}
+
+/// Reads a stored message.
+pub(super) fn message(
+    conversation: &ConversationId,
+    number: u64,
+    record: &wire::StoredMessage,
+    state: MessageState,
+) -> Option<Message> {
+    Some(Message {
+        number,
+        id: MessageId::try_from(record.id.as_slice()).ok()?,
+        conversation: *conversation,
+        author: MemberId::try_from(record.author.as_slice()).ok()?,
+        device: DeviceId::try_from(record.device.as_slice()).ok()?,
+        text: record.text.clone(),
+        sent_ms: record.sent_ms,
+        received_ms: record.received_ms,
+        state,
+    })
+}

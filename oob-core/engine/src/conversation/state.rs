@@ -1,0 +1,200 @@
+//! What is known of each conversation beside its messages: counters, and ranges of what arrived on either side. No
+//! record is kept per message for this.
+
+use crate::{
+    model::{MessageState, RangeSet},
+    stored::{self, RecordError},
+};
+use oob_proto::{ConversationId, DeviceId, Incarnation, MemberId, MessageId, limits, wire};
+use oob_store::{Order, Store};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Ranges kept per author: a correct author numbers without holes, and what one could send out of order is less.
+pub(super) const RANGES: usize = 1_024;
+
+/// All conversations.
+#[derive(Default)]
+pub(crate) struct Conversations {
+    pub(super) all: BTreeMap<ConversationId, Conversation>,
+    pub(super) dirty: BTreeSet<ConversationId>,
+    /// Receipts to write at the end of the batch: per conversation, the author's device and life.
+    pub(super) owed: BTreeSet<(ConversationId, DeviceId, Incarnation)>,
+    next_place: u64,
+}
+
+/// One conversation.
+#[derive(Debug, Clone)]
+pub(super) struct Conversation {
+    pub(super) member: MemberId,
+    pub(super) last_number: u64,
+    pub(super) own_seq: u64,
+    pub(super) own_life: Incarnation,
+    pub(super) lamport: u64,
+    pub(super) read_number: u64,
+    pub(super) last_id: Option<MessageId>,
+    /// By author device and life, of Body.seq.
+    pub(super) theirs: BTreeMap<(DeviceId, Incarnation), Receipts>,
+    /// By addressee device and own life, of Body.seq.
+    pub(super) ours: BTreeMap<(DeviceId, Incarnation), Receipts>,
+}
+
+/// What of an author's messages arrived, and what was read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Receipts {
+    pub(super) delivered: RangeSet,
+    pub(super) read: RangeSet,
+}
+
+impl Conversations {
+    pub(crate) fn load(store: &Store) -> Result<Self, RecordError> {
+        const AREA: &str = "conversation";
+        let mut conversations = Self::default();
+        for (place, bytes) in
+            store.scan(&stored::conversation_index(), .., Order::Ascending, usize::MAX)?
+        {
+            let id = ConversationId::try_from(bytes.as_slice())
+                .map_err(|_| RecordError::Unreadable { area: AREA })?;
+            let raw = stored::read::<wire::StoredConversation>(
+                store,
+                &stored::conversation(&id),
+                stored::ONLY,
+                AREA,
+            )?;
+            let raw = raw.ok_or(RecordError::Unreadable { area: AREA })?;
+            let state =
+                Conversation::from_stored(&raw).ok_or(RecordError::Unreadable { area: AREA })?;
+            conversations.all.insert(id, state);
+            conversations.next_place = place.saturating_add(1);
+        }
+        Ok(conversations)
+    }
+
+    /// Makes a conversation known if it is not.
+    pub(super) fn begin(
+        &mut self,
+        store: &mut Store,
+        id: &ConversationId,
+        member: &MemberId,
+        life: Incarnation,
+    ) {
+        if self.all.contains_key(id) {
+            return;
+        }
+        store.put(&stored::conversation_index(), self.next_place, id.as_bytes());
+        self.next_place = self.next_place.saturating_add(1);
+        self.all.insert(*id, Conversation::new(*member, life));
+        self.dirty.insert(*id);
+    }
+
+    pub(crate) fn save_dirty(&mut self, store: &mut Store) {
+        for id in std::mem::take(&mut self.dirty) {
+            let Some(state) = self.all.get(&id) else { continue };
+            stored::write(store, &stored::conversation(&id), stored::ONLY, &state.to_stored(&id));
+        }
+    }
+}
+
+impl Conversation {
+    fn new(member: MemberId, own_life: Incarnation) -> Self {
+        Self {
+            member,
+            own_life,
+            last_number: 0,
+            own_seq: 0,
+            lamport: 0,
+            read_number: 0,
+            last_id: None,
+            theirs: BTreeMap::new(),
+            ours: BTreeMap::new(),
+        }
+    }
+
+    /// How far an own message has come, by what the addressee's devices said.
+    pub(super) fn state_of_own(&self, life: Incarnation, body_seq: u64) -> MessageState {
+        let said =
+            self.ours.iter().filter(|((_, of), _)| *of == life).map(|(_, receipts)| receipts);
+        let (mut delivered, mut read) = (false, false);
+        for receipts in said {
+            read |= receipts.read.contains(body_seq);
+            delivered |= receipts.delivered.contains(body_seq);
+        }
+        match (delivered, read) {
+            (_, true) => MessageState::Read,
+            (true, false) => MessageState::Delivered,
+            (false, false) => MessageState::Stored,
+        }
+    }
+
+    pub(super) fn from_stored(raw: &wire::StoredConversation) -> Option<Self> {
+        Some(Self {
+            member: MemberId::try_from(raw.member.as_slice()).ok()?,
+            last_number: raw.last_number,
+            own_seq: raw.own_seq,
+            own_life: Incarnation(raw.own_incarnation),
+            lamport: raw.lamport,
+            read_number: raw.read_number,
+            last_id: MessageId::try_from(raw.last_id.as_slice()).ok(),
+            theirs: receipts_from(&raw.theirs)?,
+            ours: receipts_from(&raw.ours)?,
+        })
+    }
+
+    fn to_stored(&self, id: &ConversationId) -> wire::StoredConversation {
+        wire::StoredConversation {
+            id: id.to_vec(),
+            member: self.member.to_vec(),
+            last_number: self.last_number,
+            own_seq: self.own_seq,
+            lamport: self.lamport,
+            read_number: self.read_number,
+            last_id: self.last_id.map(|id| id.to_vec()).unwrap_or_default(),
+            theirs: receipts_to(&self.theirs),
+            ours: receipts_to(&self.ours),
+            own_incarnation: self.own_life.0,
+        }
+    }
+}
+
+fn receipts_from(
+    raw: &[wire::StoredReceipts],
+) -> Option<BTreeMap<(DeviceId, Incarnation), Receipts>> {
+    raw.iter()
+        .map(|raw| {
+            let device = DeviceId::try_from(raw.device.as_slice()).ok()?;
+            let receipts = Receipts {
+                delivered: RangeSet::from_wire(&raw.delivered, RANGES),
+                read: RangeSet::from_wire(&raw.read, RANGES),
+            };
+            Some(((device, Incarnation(raw.incarnation)), receipts))
+        })
+        .collect()
+}
+
+fn receipts_to(all: &BTreeMap<(DeviceId, Incarnation), Receipts>) -> Vec<wire::StoredReceipts> {
+    all.iter()
+        .map(|((device, life), receipts)| wire::StoredReceipts {
+            device: device.to_vec(),
+            incarnation: life.0,
+            delivered: receipts.delivered.to_wire(RANGES),
+            read: receipts.read.to_wire(RANGES),
+        })
+        .collect()
+}
+
+/// Writes the receipt for one author's device and life.
+pub(super) fn ack(
+    conversation: &ConversationId,
+    author: &DeviceId,
+    life: Incarnation,
+    receipts: &Receipts,
+) -> wire::Ack {
+    wire::Ack {
+        conversation: conversation.to_vec(),
+        device: author.to_vec(),
+        incarnation: life.0,
+        delivered: receipts.delivered.to_wire(limits::ACK_RANGES),
+        read: receipts.read.to_wire(limits::ACK_RANGES),
+        olm_session: Vec::new(),
+        opened_to: 0,
+    }
+}

@@ -1,0 +1,163 @@
+//! Relay certificates and prekey bundles of the other devices.
+
+use crate::{
+    cx::Cx,
+    model::Device,
+    roster::{BundleClaim, RelayClaim},
+    stored::{self, RecordError},
+};
+use oob_crypto::{Bundle, PublicKey};
+use oob_proto::{DeviceId, DeviceShort, Incarnation, OrgId, wire};
+use oob_store::{Order, Store};
+use std::collections::BTreeMap;
+
+/// Relay certificates kept per device: a month of daily keys.
+const CERTS: usize = 32;
+
+/// What the others have certified, by device.
+#[derive(Default)]
+pub(crate) struct Directory {
+    entries: BTreeMap<DeviceId, Entry>,
+}
+
+#[derive(Default)]
+struct Entry {
+    relays: BTreeMap<(Incarnation, u32), (PublicKey, wire::Signed)>,
+    bundle: Option<(Bundle, u64, wire::Signed)>,
+}
+
+impl Directory {
+    /// Loads what is kept of one device.
+    pub(crate) fn load(
+        &mut self,
+        store: &Store,
+        org: &OrgId,
+        device: &Device,
+    ) -> Result<(), RecordError> {
+        for (_, bytes) in
+            store.scan(&stored::relay_certs(&device.id), .., Order::Ascending, CERTS)?
+        {
+            let signed: wire::Signed = stored::decode(&bytes, "relay certificate")?;
+            if let Ok(claim) = RelayClaim::parse(org, &device.dsk, &signed) {
+                let entry = self.entries.entry(device.id).or_default();
+                entry.relays.insert((claim.incarnation, claim.generation), (claim.rlk, signed));
+            }
+        }
+        let signed: Option<wire::Signed> =
+            stored::read(store, &stored::bundles(&device.id), stored::ONLY, "bundle")?;
+        if let Some(signed) = signed
+            && let Ok(claim) = BundleClaim::parse(org, &device.dsk, &device.olm_id, &signed)
+        {
+            self.entries.entry(device.id).or_default().bundle =
+                Some((claim.bundle, claim.seq, signed));
+        }
+        Ok(())
+    }
+
+    /// Takes a relay certificate of a device if its signature holds; returns whether it is new.
+    pub(crate) fn take_relay(
+        &mut self,
+        cx: &mut Cx<'_>,
+        org: &OrgId,
+        device: &Device,
+        signed: &wire::Signed,
+    ) -> bool {
+        let entry = self.entries.entry(device.id).or_default();
+        if entry.relays.values().any(|(_, known)| known == signed) {
+            return false;
+        }
+        let Ok(claim) = RelayClaim::parse(org, &device.dsk, signed) else { return false };
+        let key = (claim.incarnation, claim.generation);
+        if entry.relays.contains_key(&key) {
+            return false;
+        }
+        if entry.relays.len() >= CERTS {
+            // The oldest generation goes; envelopes it signed are long delivered.
+            let Some(oldest) =
+                entry.relays.keys().min_by_key(|(life, generation)| (*generation, *life)).copied()
+            else {
+                return false;
+            };
+            entry.relays.remove(&oldest);
+            cx.store.delete(&stored::relay_certs(&device.id), place(oldest));
+        }
+        stored::write(cx.store, &stored::relay_certs(&device.id), place(key), signed);
+        entry.relays.insert(key, (claim.rlk, signed.clone()));
+        true
+    }
+
+    /// Takes a bundle of a device if its signature holds and it is newer; returns whether it was taken.
+    pub(crate) fn take_bundle(
+        &mut self,
+        cx: &mut Cx<'_>,
+        org: &OrgId,
+        device: &Device,
+        signed: &wire::Signed,
+    ) -> bool {
+        let entry = self.entries.entry(device.id).or_default();
+        if entry.bundle.as_ref().is_some_and(|(_, _, known)| known == signed) {
+            return false;
+        }
+        let Ok(claim) = BundleClaim::parse(org, &device.dsk, &device.olm_id, signed) else {
+            return false;
+        };
+        if entry.bundle.as_ref().is_some_and(|(_, seq, _)| *seq >= claim.seq) {
+            return false;
+        }
+        stored::write(cx.store, &stored::bundles(&device.id), stored::ONLY, signed);
+        entry.bundle = Some((claim.bundle, claim.seq, signed.clone()));
+        true
+    }
+
+    /// The newest bundle of a device.
+    pub(crate) fn bundle(&self, device: &DeviceId) -> Option<&Bundle> {
+        self.entries.get(device)?.bundle.as_ref().map(|(bundle, _, _)| bundle)
+    }
+
+    /// The relay key of a device in a life and generation.
+    pub(crate) fn relay(
+        &self,
+        device: &DeviceId,
+        life: Incarnation,
+        generation: u32,
+    ) -> Option<&PublicKey> {
+        self.entries.get(device)?.relays.get(&(life, generation)).map(|(key, _)| key)
+    }
+
+    /// Whether a device is known to have had a life.
+    pub(crate) fn knows_life(&self, device: &DeviceId, life: Incarnation) -> bool {
+        self.entries
+            .get(device)
+            .is_some_and(|entry| entry.relays.keys().any(|(known, _)| *known == life))
+    }
+
+    /// All relay keys, as screening looks them up.
+    pub(crate) fn relays(
+        &self,
+    ) -> BTreeMap<(DeviceShort, Incarnation, u32), (DeviceId, PublicKey)> {
+        let all = self.entries.iter().flat_map(|(device, entry)| {
+            entry.relays.iter().map(|((life, generation), (key, _))| {
+                ((device.short(), *life, *generation), (*device, *key))
+            })
+        });
+        all.collect()
+    }
+
+    /// Everything certified, for somebody who joins: relay certificates, bundles.
+    pub(crate) fn signed(&self) -> (Vec<wire::Signed>, Vec<wire::Signed>) {
+        let relays = self
+            .entries
+            .values()
+            .flat_map(|entry| entry.relays.values().map(|(_, signed)| signed.clone()));
+        let bundles = self
+            .entries
+            .values()
+            .filter_map(|entry| entry.bundle.as_ref().map(|(_, _, signed)| signed.clone()));
+        (relays.collect(), bundles.collect())
+    }
+}
+
+/// Seq of a certificate in its bag.
+fn place((life, generation): (Incarnation, u32)) -> u64 {
+    (u64::from(life.0) << 32) | u64::from(generation)
+}

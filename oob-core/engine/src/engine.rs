@@ -1,0 +1,479 @@
+//! Routes each input to its rule, and ends a batch: what rules changed becomes durable, then what they want done leaves.
+
+use crate::{
+    conversation::History,
+    cx::{Cx, Out, Rng},
+    effect::{Answer, CommandError, Effect, Reply},
+    event::{Event, Numbered},
+    input::{Command, Input, LinkId, Ticket},
+    join::Shaken,
+    model::{DeviceClass, MessageState, Name, Now},
+    own::{Identity, Life},
+    snapshot::Snapshot,
+    state::{State, TYPED_ADDRESSES},
+    stored::{self, RecordError},
+};
+use oob_crypto::DhSecret;
+use oob_proto::{limits, wire};
+use oob_store::{Order, Store, StoreError};
+use rand_core::CryptoRng;
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+/// Old keys are looked at this often.
+const HOUSEKEEPING_MS: u64 = 60_000;
+
+/// Events kept for readers that come back; a busy week.
+const EVENTS_KEPT: u64 = 100_000;
+
+/// Event batches dropped at once when there are too many.
+const EVENTS_PRUNED: usize = 256;
+
+/// Why an engine could not be made or go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The store refused for good.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The store gave back something else than was put there.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// The store holds no identity: nobody was ever made here.
+    #[error("the store holds no identity")]
+    NoIdentity,
+    /// The store holds one already.
+    #[error("the store holds an identity already")]
+    HasIdentity,
+}
+
+/// The rules of one device, over its store.
+pub struct Engine {
+    store: Store,
+    rng: Rng,
+    state: State,
+    out: Out,
+    /// Set by a rule that could not read the store: the batch is given up.
+    broken: Option<RecordError>,
+    version: u64,
+    next_event: u64,
+    oldest_event: u64,
+    housekeeping_ms: u64,
+    snapshot: Arc<Snapshot>,
+}
+
+/// Secrets that the network's part of a node needs.
+#[derive(Debug, Clone)]
+pub struct LocalKeys {
+    /// Ed25519 secret of the libp2p identity.
+    pub transport_secret: Zeroizing<[u8; 32]>,
+    /// Static key of join handshakes.
+    pub dnk: DhSecret,
+}
+
+/// What leaves after a batch, all of it durable.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// For the network, in order.
+    pub effects: Vec<Effect>,
+    /// For callers.
+    pub replies: Vec<Reply>,
+    /// For readers, in order.
+    pub events: Vec<Numbered>,
+    /// If anything in it changed.
+    pub snapshot: Option<Arc<Snapshot>>,
+}
+
+impl Engine {
+    /// Makes the identity of a device in a fresh store; durable on return.
+    ///
+    /// # Errors
+    /// A store that holds an identity, or that refuses.
+    pub fn create(
+        store: Store,
+        rng: Box<dyn CryptoRng + Send>,
+        name: Name,
+        now: Now,
+    ) -> Result<Self, EngineError> {
+        if Identity::load(&store)?.is_some() {
+            return Err(EngineError::HasIdentity);
+        }
+        let (mut store, mut rng) = (store, rng);
+        let identity = Identity::generate(&mut rng, name);
+        identity.save(&mut store);
+        let mut life = Life::generate(&mut rng);
+        life.save_if_dirty(&mut store);
+        store.commit()?;
+        Ok(Self::with(store, rng, State::new(identity, life), 1, 1, now))
+    }
+
+    /// Opens the state of a device from its store.
+    ///
+    /// # Errors
+    /// [`EngineError::NoIdentity`] if [`Self::create`] never ran on it; a store that cannot be read.
+    pub fn open(
+        store: Store,
+        rng: Box<dyn CryptoRng + Send>,
+        now: Now,
+    ) -> Result<Self, EngineError> {
+        let state = State::load(&store)?.ok_or(EngineError::NoIdentity)?;
+        let (oldest, next) = event_numbers(&store)?;
+        Ok(Self::with(store, rng, state, oldest, next, now))
+    }
+
+    fn with(
+        store: Store,
+        rng: Rng,
+        mut state: State,
+        oldest_event: u64,
+        next_event: u64,
+        now: Now,
+    ) -> Self {
+        let snapshot = Arc::new(state.snapshot(1, next_event.saturating_sub(1)));
+        Self {
+            store,
+            rng,
+            state,
+            out: Out::default(),
+            broken: None,
+            version: 1,
+            next_event,
+            oldest_event,
+            housekeeping_ms: now.mono_ms,
+            snapshot,
+        }
+    }
+
+    /// Handles one input; nothing leaves before [`Self::commit`].
+    pub fn handle(&mut self, input: Input, now: Now) {
+        let Self { store, rng, state, out, .. } = self;
+        let cx = &mut Cx { store, rng, now, out };
+        let result = match input {
+            Input::Command { ticket, command } => {
+                let result = command_of(state, cx, *command);
+                cx.out.replies.push(Reply { ticket, result });
+                Ok(())
+            }
+            Input::LinkUp { link, peer } => {
+                state.link_up(cx, link, &peer);
+                Ok(())
+            }
+            Input::LinkDown { link } => {
+                state.link_down(cx, link);
+                Ok(())
+            }
+            Input::Frames { link, frames } => state.frames(cx, link, frames),
+            Input::Listening { addresses } => {
+                state.listening = addresses;
+                Ok(())
+            }
+            Input::Tick => Ok(()),
+        };
+        if let Err(error) = result {
+            self.broken.get_or_insert(error);
+        }
+        if now.mono_ms >= self.housekeeping_ms {
+            self.housekeeping_ms = now.mono_ms.saturating_add(HOUSEKEEPING_MS);
+            self.keep_house(now);
+        }
+    }
+
+    /// Replaces keys that served long enough, and forgets those nothing can still be under way for.
+    fn keep_house(&mut self, now: Now) {
+        let Self { store, rng, state, out, .. } = self;
+        let cx = &mut Cx { store, rng, now, out };
+        let Some(org) = state.org_id() else { return };
+        if state.life.relay_key_is_old(now.wall_ms) {
+            state.life.next_relay_key(cx.rng, &state.identity, &org, now.wall_ms);
+            if let Some(cert) = state.life.relay_cert.clone() {
+                state.announce(cx, &wire::frame::Kind::RelayCert(cert));
+            }
+        }
+        if state.life.bundle_is_old(now.wall_ms) {
+            let secrets = state.life.publish_bundle(cx, &state.identity, &org);
+            state.bundles.publish(cx, secrets);
+            if let Some(bundle) = state.life.bundle.clone() {
+                state.announce(cx, &wire::frame::Kind::Bundle(bundle));
+            }
+        }
+        state.bundles.forget_old(cx);
+    }
+
+    /// Ends the batch: durable on return, and only then does anything leave.
+    ///
+    /// When the store is full, every caller is told so, nothing else leaves, all streams are ended, and the state is
+    /// what the store holds.
+    ///
+    /// # Errors
+    /// The store failed for good; the engine must not be used any more.
+    pub fn commit(&mut self, now: Now) -> Result<Outcome, EngineError> {
+        match self.finish(now) {
+            Ok(outcome) => Ok(outcome),
+            Err(EngineError::Store(StoreError::Full { .. })) => self.start_over("the disk is full"),
+            Err(EngineError::Record(error)) => {
+                tracing::error!(%error, "a batch was given up");
+                self.start_over("a record cannot be read")
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn finish(&mut self, now: Now) -> Result<Outcome, EngineError> {
+        if let Some(error) = self.broken.take() {
+            return Err(error.into());
+        }
+        let Self { store, rng, state, out, .. } = self;
+        let cx = &mut Cx { store, rng, now, out };
+        for link in state.refresh_roster(cx) {
+            state.link_down(cx, link);
+            cx.out.effects.push(Effect::Close { link, reason: "not in the roster any more" });
+        }
+        state.with_direct(|direct, post| direct.post_acks(cx, post));
+        state.outbox.save_fresh(cx.store);
+        state.push_links(cx)?;
+        state.save(cx.store, now);
+        let events = self.number_events();
+        self.store.commit()?;
+        let effects = std::mem::take(&mut self.out.effects);
+        let replies = std::mem::take(&mut self.out.replies);
+        let snapshot = self.publish();
+        Ok(Outcome { effects, replies, events, snapshot })
+    }
+
+    fn number_events(&mut self) -> Vec<Numbered> {
+        let events = std::mem::take(&mut self.out.events);
+        if events.is_empty() {
+            return Vec::new();
+        }
+        let first = self.next_event;
+        let raw = wire::StoredEvents { events: events.iter().map(stored_event).collect() };
+        stored::write(&mut self.store, &stored::events(), first, &raw);
+        let numbered: Vec<Numbered> =
+            (first..).zip(events).map(|(number, event)| Numbered { number, event }).collect();
+        self.next_event = numbered.last().map_or(first, |last| last.number.saturating_add(1));
+        self.prune_events();
+        numbered
+    }
+
+    fn prune_events(&mut self) {
+        let floor = self.next_event.saturating_sub(EVENTS_KEPT);
+        // Only once a tenth too many are kept, so that most batches do not look.
+        if self.oldest_event.saturating_add(EVENTS_KEPT / 10) > floor {
+            return;
+        }
+        let bag = stored::events();
+        let Ok(page) = self.store.scan(&bag, ..floor, Order::Ascending, EVENTS_PRUNED) else {
+            return;
+        };
+        for (first, _) in page {
+            self.store.delete(&bag, first);
+            self.oldest_event = first.saturating_add(1);
+        }
+    }
+
+    fn publish(&mut self) -> Option<Arc<Snapshot>> {
+        let (changed, rekeyed) = (self.state.changed, self.state.rekeyed);
+        let last_event = self.next_event.saturating_sub(1);
+        let outbox = self.state.outbox.messages();
+        if !changed
+            && !rekeyed
+            && self.snapshot.outbox == outbox
+            && self.snapshot.last_event == last_event
+        {
+            return None;
+        }
+        self.version = self.version.saturating_add(1);
+        self.snapshot = Arc::new(self.state.snapshot(self.version, last_event));
+        Some(Arc::clone(&self.snapshot))
+    }
+
+    /// Gives the batch up and goes on with what the store holds.
+    fn start_over(&mut self, why: &str) -> Result<Outcome, EngineError> {
+        self.store.discard();
+        let links: Vec<LinkId> = self.state.links.iter().map(|link| link.id).collect();
+        let listening = std::mem::take(&mut self.state.listening);
+        self.state = State::load(&self.store)?.ok_or(EngineError::NoIdentity)?;
+        self.state.listening = listening;
+        let (oldest, next) = event_numbers(&self.store)?;
+        (self.oldest_event, self.next_event) = (oldest, next);
+        let out = std::mem::take(&mut self.out);
+        let replies = out.replies.into_iter().map(|reply| Reply {
+            ticket: reply.ticket,
+            result: Err(CommandError::Store(why.to_owned())),
+        });
+        let effects = links
+            .into_iter()
+            .map(|link| Effect::Close { link, reason: "the store could not take it" });
+        let (replies, effects) = (replies.collect(), effects.collect());
+        let snapshot = self.publish();
+        Ok(Outcome { effects, replies, events: Vec::new(), snapshot })
+    }
+
+    /// Returns when [`Input::Tick`] is wanted next, in `Now::mono_ms`.
+    pub fn next_deadline(&self) -> Option<u64> {
+        let due = self.state.links.iter().filter_map(|link| link.have_due_ms()).min();
+        Some(due.unwrap_or(u64::MAX).min(self.housekeeping_ms))
+    }
+
+    /// Returns the newest snapshot.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot)
+    }
+
+    /// Returns a reader of what is committed, for any thread.
+    pub fn history(&self) -> History {
+        History::new(self.store.view(), self.state.identity.device)
+    }
+
+    /// Returns the secrets that the network's part of a node needs.
+    pub fn local_keys(&self) -> LocalKeys {
+        LocalKeys {
+            transport_secret: self.state.identity.transport.export_secret(),
+            dnk: self.state.identity.dnk.clone(),
+        }
+    }
+
+    /// Says whether [`Self::idle`] is wanted within a second.
+    pub fn needs_idle(&self) -> bool {
+        self.store.needs_idle()
+    }
+
+    /// Makes the erasure of replaced keys durable; called when nothing is queued.
+    ///
+    /// # Errors
+    /// The store failed for good.
+    pub fn idle(&mut self) -> Result<(), EngineError> {
+        Ok(self.store.idle()?)
+    }
+
+    /// Closes the store.
+    ///
+    /// # Errors
+    /// The last checkpoint could not be written; nothing that was committed is lost.
+    pub fn close(self) -> Result<(), EngineError> {
+        Ok(self.store.close()?)
+    }
+}
+
+fn command_of(
+    state: &mut State,
+    cx: &mut Cx<'_>,
+    command: Command,
+) -> Result<Answer, CommandError> {
+    match command {
+        Command::Found { name } => state.found(cx, &name),
+        Command::Invite { role, uses, life_ms, name } => {
+            state.invite(cx, role, uses, life_ms, name)
+        }
+        Command::JoinProof => state.join_proof(cx),
+        Command::Admit { ask, handshake_hash, dnk, transport } => {
+            state.admit(cx, &ask, &Shaken { handshake_hash, dnk, transport })
+        }
+        Command::PrepareJoin { link, name, proof, handshake_hash, dnk, transport } => {
+            state.prepare_join(cx, &link, name, &proof, &Shaken { handshake_hash, dnk, transport })
+        }
+        Command::FinishJoin { answer } => state.finish_join(cx, &answer),
+        Command::JoinShow => state.join_show(cx),
+        Command::Learn { ops } => state.learn(cx, &ops),
+        Command::Send { to, text } => {
+            refresh(state, cx);
+            let sent = state.with_direct(|direct, post| direct.send(cx, post, &to, &text));
+            let (message, conversation, number) = sent.ok_or(CommandError::NoOrg)??;
+            Ok(Answer::Sent { message, conversation, number })
+        }
+        Command::MarkRead { conversation, up_to } => {
+            let marked = state.with_direct(|direct, _| direct.mark_read(cx, &conversation, up_to));
+            marked.ok_or(CommandError::NoOrg)?.map(|()| Answer::Done)
+        }
+        Command::AddAddress { address } => add_address(state, cx, address),
+        Command::SetDevice { class, site } => set_device(state, cx, class, site),
+    }
+}
+
+fn refresh(state: &mut State, cx: &mut Cx<'_>) {
+    for link in state.refresh_roster(cx) {
+        state.link_down(cx, link);
+        cx.out.effects.push(Effect::Close { link, reason: "not in the roster any more" });
+    }
+}
+
+fn add_address(
+    state: &mut State,
+    cx: &mut Cx<'_>,
+    address: String,
+) -> Result<Answer, CommandError> {
+    if state.typed.contains(&address) {
+        return Ok(Answer::Done);
+    }
+    if state.typed.len() >= TYPED_ADDRESSES || address.len() > limits::ADDRESS_BYTES {
+        return Err(CommandError::TooManyAddresses { most: TYPED_ADDRESSES });
+    }
+    let place = u64::try_from(state.typed.len()).unwrap_or(u64::MAX);
+    cx.store.put(&stored::typed_addresses(), place, address.as_bytes());
+    state.typed.push(address);
+    state.changed = true;
+    Ok(Answer::Done)
+}
+
+fn set_device(
+    state: &mut State,
+    cx: &mut Cx<'_>,
+    class: DeviceClass,
+    site: String,
+) -> Result<Answer, CommandError> {
+    if state.organisation.is_some() {
+        return Err(CommandError::HasOrg);
+    }
+    state.identity.class = class;
+    state.identity.site = site;
+    state.identity.save(cx.store);
+    Ok(Answer::Done)
+}
+
+/// Number of the oldest event kept, and of the next.
+fn event_numbers(store: &Store) -> Result<(u64, u64), RecordError> {
+    let bag = stored::events();
+    let first = store.scan(&bag, .., Order::Ascending, 1)?.first().map_or(1, |(first, _)| *first);
+    let Some((last, bytes)) = store.scan(&bag, .., Order::Descending, 1)?.pop() else {
+        return Ok((first, 1));
+    };
+    let raw: wire::StoredEvents = stored::decode(&bytes, "events")?;
+    let count = u64::try_from(raw.events.len()).unwrap_or(u64::MAX);
+    Ok((first, last.saturating_add(count)))
+}
+
+fn stored_event(event: &Event) -> wire::StoredEvent {
+    use wire::stored_event::Kind;
+    let kind = match event {
+        Event::Message(message) => Kind::Message(wire::StoredMessageEvent {
+            conversation: message.conversation.to_vec(),
+            number: message.number,
+        }),
+        Event::Receipt(receipt) => Kind::Receipt(wire::StoredReceiptEvent {
+            conversation: receipt.conversation.to_vec(),
+            message: receipt.message.to_vec(),
+            state: match receipt.state {
+                MessageState::Stored => 0,
+                MessageState::Held => 1,
+                MessageState::Delivered => 2,
+                MessageState::Read => 3,
+                MessageState::Expired => 4,
+            },
+            delivered: receipt.delivered,
+            expected: receipt.expected,
+        }),
+        Event::Joined { member, device } => Kind::Joined(wire::StoredJoinedEvent {
+            member: member.to_vec(),
+            device: device.to_vec(),
+        }),
+        Event::Org { org } => Kind::Org(org.to_vec()),
+    };
+    wire::StoredEvent { kind: Some(kind) }
+}
+
+impl Ticket {
+    /// The ticket after this one.
+    pub fn next(self) -> Self {
+        Self(self.0.wrapping_add(1))
+    }
+}

@@ -1,0 +1,84 @@
+//! Bytes of a neighbour to what a rule may believe (docs/protocol.md, section 7). Pure functions over an immutable
+//! snapshot, so that any thread may run them; they acknowledge nothing.
+
+use crate::snapshot::ScreenKeys;
+use oob_crypto::envelope::{Claim, Cover, Head, open_origin, verify_origin};
+use oob_proto::{DeviceId, EnvelopeId, Incarnation, wire};
+
+/// What screening makes of one frame.
+#[derive(Debug)]
+pub enum Screened {
+    /// An envelope whose relay signature holds.
+    Envelope(Box<VerifiedEnvelope>),
+    /// Anything else; its signatures are checked by the rule that takes it.
+    Other(wire::frame::Kind),
+    /// Refused; only its length counts, for the credit given back.
+    Refused(Refusal),
+}
+
+/// Why a frame was refused; stays in the local log and counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Not a frame, or not of the form its kind must have.
+    Malformed,
+    /// No key or signature fits.
+    Forged,
+    /// Held too long, or too much was held, before it could be judged.
+    NotInTime,
+}
+
+/// An envelope that a member's device signed.
+#[derive(Debug)]
+pub struct VerifiedEnvelope {
+    /// Its identity, whatever bytes carried it.
+    pub id: EnvelopeId,
+    /// The author's device.
+    pub device: DeviceId,
+    /// Its life.
+    pub incarnation: Incarnation,
+    /// Number among its records.
+    pub seq: u64,
+    /// Tag, class, life, release.
+    pub head: Head,
+    /// What only the addressee opens.
+    pub ct: Vec<u8>,
+}
+
+/// The verdict on an envelope.
+#[derive(Debug)]
+pub enum Verdict {
+    /// A member's.
+    Accept(Box<VerifiedEnvelope>),
+    /// Perhaps a member's, under an epoch, device or relay key not known yet: hold it and ask again at the next snapshot.
+    NotYet(wire::Envelope),
+    /// Nobody's.
+    Refuse(Refusal),
+}
+
+/// Judges one envelope: form, origin, signature, in this order.
+pub fn screen(keys: &ScreenKeys, envelope: wire::Envelope) -> Verdict {
+    let Ok(cover) = Cover::read(&envelope) else { return Verdict::Refuse(Refusal::Malformed) };
+    let Some(org) = keys.org else { return Verdict::NotYet(envelope) };
+    for (epoch, key) in &keys.headers {
+        let Ok(origin) = open_origin(key, &cover) else { continue };
+        let Some((device, rlk)) =
+            keys.relays.get(&(origin.device, origin.incarnation, origin.rlk_gen))
+        else {
+            return Verdict::NotYet(envelope);
+        };
+        let claim = Claim { org: &org, epoch: *epoch, device, rlk, origin: &origin, cover: &cover };
+        return match verify_origin(&claim) {
+            Ok(id) => Verdict::Accept(Box::new(VerifiedEnvelope {
+                id,
+                device: *device,
+                incarnation: origin.incarnation,
+                seq: origin.seq,
+                head: *cover.head(),
+                ct: envelope.ct,
+            })),
+            Err(_) => Verdict::Refuse(Refusal::Forged),
+        };
+    }
+    Verdict::NotYet(envelope)
+}

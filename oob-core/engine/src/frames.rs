@@ -1,0 +1,465 @@
+//! What a neighbour says on its stream, and what it is told at the end of each batch.
+
+use crate::{
+    conversation::Arrival,
+    cx::Cx,
+    effect::Effect,
+    envelope::{Screened, VerifiedEnvelope},
+    input::{Arrived, LinkId},
+    model::{Device, RangeSet},
+    roster::{BundleClaim, RelayClaim},
+    session::{OpenError, Opened},
+    state::State,
+    stored::{self, RecordError},
+    sync::{HaveClaim, Owing, have},
+};
+use oob_crypto::{FirstContact, open_grant, seal_grant};
+use oob_proto::{
+    DeviceId, EpochId, Message, OpHash, TransportKey, limits,
+    wire::{self, Frame, frame::Kind},
+};
+
+/// Operations read from the store for one stream in one batch, so that one newcomer does not hold up the others.
+const OPS_PER_BATCH: usize = 256;
+
+impl State {
+    /// Greets a neighbour, or ends the stream of somebody who is none.
+    pub(crate) fn link_up(&mut self, cx: &mut Cx<'_>, link: LinkId, peer: &TransportKey) {
+        let device = self
+            .organisation
+            .as_ref()
+            .and_then(|organisation| organisation.roster().by_transport(peer));
+        let Some(device) =
+            device.map(|device| device.id).filter(|device| *device != self.identity.device)
+        else {
+            cx.out.effects.push(Effect::Close { link, reason: "not in the roster" });
+            return;
+        };
+        self.links.up(link, device);
+        self.heard(cx, &device);
+        let hello = self.hello();
+        send(cx, link, Kind::Hello(hello));
+    }
+
+    pub(crate) fn link_down(&mut self, cx: &mut Cx<'_>, link: LinkId) {
+        if let Some(device) = self.links.down(link) {
+            self.heard(cx, &device);
+        }
+    }
+
+    fn hello(&self) -> wire::Hello {
+        let heads = self.organisation.iter().flat_map(|organisation| organisation.heads());
+        wire::Hello {
+            version: u32::from(limits::VERSION),
+            heads: heads.take(limits::HELLO_ITEMS).map(OpHash::to_vec).collect(),
+            epochs: self.epochs.ids().iter().map(EpochId::to_vec).collect(),
+            relay_certs: self.life.relay_cert.iter().cloned().collect(),
+            bundle: self.life.bundle.clone(),
+            addresses: self.listening.iter().take(limits::ADDRESSES_PER_PEER).cloned().collect(),
+            // Have always follows Hello until all members hold the same set and can compare it.
+            equality: Vec::new(),
+        }
+    }
+
+    /// Takes frames of one stream in their order.
+    pub(crate) fn frames(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: LinkId,
+        frames: Vec<Arrived>,
+    ) -> Result<(), RecordError> {
+        let Some(device) = self.links.get_mut(id).map(|link| link.device) else { return Ok(()) };
+        let Some(device) = self.device(&device) else { return Ok(()) };
+        for Arrived { bytes, frame } in frames {
+            let record = match frame {
+                Screened::Envelope(envelope) => {
+                    self.envelope(cx, &envelope)?;
+                    true
+                }
+                Screened::Refused(_) => true,
+                Screened::Other(kind) => self.other(cx, id, &device, kind)?,
+            };
+            if record && let Some(link) = self.links.get_mut(id) {
+                link.count_taken(bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes one frame that is no envelope; returns whether it counts against credit.
+    fn other(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: LinkId,
+        from: &Device,
+        kind: Kind,
+    ) -> Result<bool, RecordError> {
+        match kind {
+            Kind::Hello(hello) => {
+                self.greet(cx, id, from, &hello)?;
+                return Ok(false);
+            }
+            Kind::Have(signed) => {
+                self.have(cx, id, from, &signed);
+                return Ok(false);
+            }
+            Kind::Credit(credit) => {
+                if let Some(link) = self.links.get_mut(id) {
+                    link.take_credit(credit.records, credit.bytes);
+                }
+                return Ok(false);
+            }
+            Kind::Heartbeat(_) => return Ok(false),
+            Kind::Log(op) => self.log_op(cx, Some(id), &op),
+            Kind::Epoch(grant) => self.grant(cx, from, &grant),
+            Kind::RelayCert(signed) => self.relay_cert(cx, &signed),
+            Kind::Bundle(signed) => self.bundle(cx, &signed),
+            // An envelope comes through screening or not at all.
+            Kind::Envelope(_) => {}
+        }
+        Ok(true)
+    }
+
+    fn greet(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: LinkId,
+        from: &Device,
+        hello: &wire::Hello,
+    ) -> Result<(), RecordError> {
+        let lists =
+            [hello.heads.len(), hello.epochs.len(), hello.relay_certs.len(), hello.addresses.len()];
+        let again =
+            self.links.get_mut(id).is_none_or(|link| std::mem::replace(&mut link.greeted, true));
+        if again
+            || hello.version != u32::from(limits::VERSION)
+            || lists.iter().any(|len| *len > limits::HELLO_ITEMS)
+        {
+            cx.out.effects.push(Effect::Close { link: id, reason: "a greeting of another form" });
+            return Ok(());
+        }
+        for signed in &hello.relay_certs {
+            self.relay_cert(cx, signed);
+        }
+        if let Some(signed) = &hello.bundle {
+            self.bundle(cx, signed);
+        }
+        self.learn_addresses(cx, from, &hello.addresses);
+        let heads: Vec<OpHash> =
+            hello.heads.iter().filter_map(|hash| OpHash::try_from(hash.as_slice()).ok()).collect();
+        if let (Some(organisation), Some(link)) = (&self.organisation, self.links.get_mut(id)) {
+            link.queue_ops(organisation.beyond(&heads));
+        }
+        self.push_ops(cx, id)?;
+        self.grant_missing(cx, id, from, &hello.epochs);
+        if let Some(link) = self.links.get_mut(id) {
+            link.have_changed(cx.now.mono_ms);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn learn_addresses(&mut self, cx: &mut Cx<'_>, from: &Device, addresses: &[String]) {
+        let fits = |address: &&String| address.len() <= limits::ADDRESS_BYTES;
+        let addresses: Vec<String> =
+            addresses.iter().filter(fits).take(limits::ADDRESSES_PER_PEER).cloned().collect();
+        let known = self.neighbours.entry(from.id).or_default();
+        if addresses.is_empty() || known.addresses == addresses {
+            return;
+        }
+        known.addresses.clone_from(&addresses);
+        stored::write(cx.store, &stored::neighbour(&from.id), stored::ONLY, known);
+        self.changed = true;
+        cx.out.effects.push(Effect::Learned { peer: from.transport, addresses });
+    }
+
+    /// Takes an operation and passes it on to every other neighbour.
+    pub(crate) fn log_op(&mut self, cx: &mut Cx<'_>, from: Option<LinkId>, op: &wire::Op) {
+        let Some(organisation) = &mut self.organisation else { return };
+        match organisation.learn(cx, op) {
+            Ok(Some(hash)) => self.tell_of(hash, from),
+            Ok(None) => {}
+            Err(error) => tracing::debug!(%error, "operation refused"),
+        }
+    }
+
+    /// Queues a new operation for every greeted neighbour but the one it came from.
+    pub(crate) fn tell_of(&mut self, hash: OpHash, but: Option<LinkId>) {
+        for link in self.links.iter_mut().filter(|link| link.greeted && Some(link.id) != but) {
+            link.queue_ops([hash]);
+        }
+    }
+
+    fn push_ops(&mut self, cx: &mut Cx<'_>, id: LinkId) -> Result<(), RecordError> {
+        let (Some(organisation), Some(link)) = (&self.organisation, self.links.get_mut(id)) else {
+            return Ok(());
+        };
+        for _ in 0..OPS_PER_BATCH {
+            let Some(hash) = link.ops.front().filter(|_| link.may_send()).copied() else { break };
+            link.ops.pop_front();
+            if let Some(op) = organisation.read(cx.store, &hash)? {
+                let sent = send(cx, id, Kind::Log(op));
+                link.count_sent(sent);
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands over the secrets of every kept epoch that the neighbour's greeting lacks.
+    fn grant_missing(&mut self, cx: &mut Cx<'_>, id: LinkId, to: &Device, known: &[Vec<u8>]) {
+        let (Some(org), Some(bundle)) = (self.org_id(), self.directory.bundle(&to.id)) else {
+            return;
+        };
+        let contact = FirstContact {
+            org: &org,
+            my_dnk: &self.identity.dnk,
+            my_device: &self.identity.device,
+            to: &to.id,
+            bundle,
+        };
+        for epoch in self
+            .epochs
+            .newest_first()
+            .filter(|epoch| !known.iter().any(|id| id == epoch.id.as_bytes()))
+        {
+            let Ok(first_flight) = seal_grant(cx.rng, &contact, epoch.ring, &epoch.secret) else {
+                continue;
+            };
+            let grant = wire::EpochGrant {
+                ring: u32::from(epoch.ring.code()),
+                epoch_id: epoch.id.to_vec(),
+                first_flight,
+            };
+            let sent = send(cx, id, Kind::Epoch(grant));
+            if let Some(link) = self.links.get_mut(id) {
+                link.count_sent(sent);
+            }
+        }
+    }
+
+    /// Takes an epoch handed over by a neighbour, if the log knows it.
+    fn grant(&mut self, cx: &mut Cx<'_>, from: &Device, grant: &wire::EpochGrant) {
+        let Some(organisation) = &mut self.organisation else { return };
+        organisation.refresh();
+        let known = organisation.roster();
+        let (me, org) = (self.identity.device, organisation.id);
+        let opened =
+            self.bundles.find(|secrets| open_grant(secrets, &org, &me, &grant.first_flight).ok());
+        let Some(opened) = opened else { return };
+        // The Noise key proved is the neighbour's own on this very connection, and the ids outside are those inside.
+        let stands = opened.from == from.id
+            && opened.dnk == from.dnk
+            && u32::from(opened.ring.code()) == grant.ring
+            && grant.epoch_id == opened.secret.id().as_bytes()
+            && known.epochs.contains(&(opened.ring, opened.secret.id()));
+        if stands && self.epochs.learn(cx, opened.ring, opened.secret) {
+            self.rekeyed = true;
+        }
+    }
+
+    pub(crate) fn relay_cert(&mut self, cx: &mut Cx<'_>, signed: &wire::Signed) {
+        let Some(device) = RelayClaim::device_of(signed).and_then(|id| self.device(&id)) else {
+            return;
+        };
+        let Some(org) = self.org_id() else { return };
+        if device.id != self.identity.device && self.directory.take_relay(cx, &org, &device, signed)
+        {
+            self.rekeyed = true;
+        }
+    }
+
+    pub(crate) fn bundle(&mut self, cx: &mut Cx<'_>, signed: &wire::Signed) {
+        let Some(device) = BundleClaim::device_of(signed).and_then(|id| self.device(&id)) else {
+            return;
+        };
+        let Some(org) = self.org_id() else { return };
+        if device.id != self.identity.device {
+            self.directory.take_bundle(cx, &org, &device, signed);
+        }
+    }
+
+    /// Takes a verified envelope: duplicate, tag, open, bindings, in this order; it is marked as seen in the batch
+    /// that makes what it brought durable.
+    fn envelope(
+        &mut self,
+        cx: &mut Cx<'_>,
+        envelope: &VerifiedEnvelope,
+    ) -> Result<(), RecordError> {
+        let (device, life, seq) = (envelope.device, envelope.incarnation, envelope.seq);
+        if self.seen.contains(&device, life, seq) {
+            return Ok(());
+        }
+        // The snapshot it was screened with may be older than a removal.
+        let Some(from) = self.device(&device) else { return Ok(()) };
+        let Some(org) = self.org_id() else { return Ok(()) };
+        let me = self.identity.device;
+        let opened = match self.peers.open(cx, &org, &me, &self.bundles, &from, envelope) {
+            Ok(opened) => opened,
+            // Not for this device, or not yet: nothing is noted, so the author keeps it and offers it again.
+            Err(OpenError::NotOurs) => return Ok(()),
+            Err(OpenError::Record(error)) => return Err(error),
+            Err(OpenError::Bad(what)) => {
+                tracing::warn!(device = %device, what, "an envelope for this device does not open");
+                self.note_seen(cx, &device, life, seq);
+                return Ok(());
+            }
+        };
+        self.note_seen(cx, &device, life, seq);
+        match opened {
+            Opened::Again => {}
+            Opened::Bodies(bodies) => {
+                for body in bodies {
+                    self.body(cx, &from, &body)?;
+                }
+            }
+            Opened::Ack(ack) => self.ack(cx, &from, &ack)?,
+        }
+        Ok(())
+    }
+
+    fn note_seen(
+        &mut self,
+        cx: &Cx<'_>,
+        device: &DeviceId,
+        life: oob_proto::Incarnation,
+        seq: u64,
+    ) {
+        if self.seen.mark(device, life, seq)
+            && let Some(link) = self.links.to_device(device)
+        {
+            link.have_changed(cx.now.mono_ms);
+        }
+    }
+
+    fn body(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: &Device,
+        body: &crate::session::OpenedBody,
+    ) -> Result<(), RecordError> {
+        let Self { directory, .. } = self;
+        let lives = |life| directory.knows_life(&from.id, life);
+        let knows: Vec<oob_proto::Incarnation> =
+            [body.incarnation].into_iter().filter(|life| lives(*life)).collect();
+        let taken = self.with_direct(|direct, post| {
+            direct.take(cx, from, body, |life| {
+                knows.contains(&life) || post.directory.knows_life(&from.id, life)
+            })
+        });
+        if let Some(Arrival::Refused(what)) = taken.transpose()? {
+            tracing::warn!(device = %from.id, what, "a message was refused");
+        }
+        Ok(())
+    }
+
+    fn ack(&mut self, cx: &mut Cx<'_>, from: &Device, ack: &wire::Ack) -> Result<(), RecordError> {
+        let acked =
+            self.with_direct(|direct, _| direct.take_ack(cx, from, ack)).transpose()?.flatten();
+        let Some(acked) = acked else { return Ok(()) };
+        self.outbox.settle(cx.store, &from.id, |pending| {
+            pending.incarnation == acked.life
+                && pending.message.is_some_and(|owed| {
+                    owed.conversation == acked.conversation
+                        && acked.delivered.contains(owed.body_seq)
+                })
+        });
+        Ok(())
+    }
+
+    fn have(&mut self, cx: &mut Cx<'_>, id: LinkId, from: &Device, signed: &wire::Signed) {
+        let Some(org) = self.org_id() else { return };
+        let Self { directory, identity, .. } = &*self;
+        let relay = |life, generation| directory.relay(&from.id, life, generation);
+        let Some(claim) = HaveClaim::parse(&org, &from.id, &identity.device, signed, relay) else {
+            return;
+        };
+        let Some(link) = self.links.get_mut(id) else { return };
+        if claim.number <= link.have_number {
+            return;
+        }
+        link.have_number = claim.number;
+        if !std::mem::replace(&mut link.told, true) {
+            link.sent_to = 0;
+        }
+        for (life, has) in &claim.mine {
+            self.settle(cx, &from.id, *life, has);
+        }
+    }
+
+    fn settle(
+        &mut self,
+        cx: &mut Cx<'_>,
+        device: &DeviceId,
+        life: oob_proto::Incarnation,
+        has: &RangeSet,
+    ) {
+        self.outbox.settle(cx.store, device, |pending| {
+            pending.incarnation == life && has.contains(pending.seq)
+        });
+    }
+
+    /// Sends every stream what it is owed: operations, own envelopes as far as credit goes, credit, Have.
+    pub(crate) fn push_links(&mut self, cx: &mut Cx<'_>) -> Result<(), RecordError> {
+        let ids: Vec<LinkId> = self.links.iter().map(|link| link.id).collect();
+        for id in ids {
+            self.push_ops(cx, id)?;
+            self.push_envelopes(cx, id)?;
+            let Some(link) = self.links.get_mut(id) else { continue };
+            let device = link.device;
+            for owing in link.owing(cx.now.mono_ms) {
+                let kind = match owing {
+                    Owing::Credit { records, bytes } => {
+                        Kind::Credit(wire::Credit { records, bytes })
+                    }
+                    Owing::Have => {
+                        let Some(org) = self.org_id() else { continue };
+                        Kind::Have(have(
+                            &org,
+                            &self.identity,
+                            &mut self.life,
+                            self.seen.entries(&device),
+                        ))
+                    }
+                };
+                send(cx, id, kind);
+            }
+        }
+        Ok(())
+    }
+
+    fn push_envelopes(&mut self, cx: &mut Cx<'_>, id: LinkId) -> Result<(), RecordError> {
+        let Some(link) = self.links.get_mut(id).filter(|link| link.told) else { return Ok(()) };
+        while link.may_send() {
+            let batch = self.outbox.next_batch(cx.store, &link.device, link.sent_to)?;
+            if batch.is_empty() {
+                break;
+            }
+            for (seq, envelope) in batch {
+                if !link.may_send() {
+                    break;
+                }
+                let sent = send(cx, id, Kind::Envelope(envelope));
+                link.count_sent(sent);
+                link.sent_to = seq;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Puts one frame among the effects; returns its length.
+fn send(cx: &mut Cx<'_>, link: LinkId, kind: Kind) -> usize {
+    let frame = Frame::new(kind).encode_to_vec();
+    let len = frame.len();
+    cx.out.effects.push(Effect::Send { link, frame });
+    len
+}
+
+impl State {
+    /// Sends a frame about this device itself to every greeted neighbour: a new relay key or bundle.
+    pub(crate) fn announce(&mut self, cx: &mut Cx<'_>, kind: &Kind) {
+        for link in self.links.iter_mut().filter(|link| link.greeted) {
+            let sent = send(cx, link.id, kind.clone());
+            link.count_sent(sent);
+        }
+    }
+}

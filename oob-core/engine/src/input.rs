@@ -1,0 +1,152 @@
+//! What comes in: commands of people, links, and frames that passed screening.
+
+use crate::{
+    envelope::Screened,
+    model::{DeviceClass, Name, Role, Text},
+};
+use oob_crypto::DhPublic;
+use oob_proto::{ConversationId, MemberId, TransportKey, wire};
+
+/// Names a command, so that its reply finds the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// Names one live stream to a neighbour; a new stream to the same neighbour has a new id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u64);
+
+/// One thing that happened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Input {
+    /// Somebody wants something done.
+    Command {
+        /// For the reply.
+        ticket: Ticket,
+        /// What.
+        command: Box<Command>,
+    },
+    /// A stream to a neighbour is up in both directions.
+    LinkUp {
+        /// The stream.
+        link: LinkId,
+        /// The neighbour, as the transport proved it.
+        peer: TransportKey,
+    },
+    /// A stream ended.
+    LinkDown {
+        /// The stream.
+        link: LinkId,
+    },
+    /// Frames of one stream, in the order they came.
+    Frames {
+        /// The stream.
+        link: LinkId,
+        /// What screening made of them.
+        frames: Vec<Arrived>,
+    },
+    /// Where this device listens now; told to neighbours in Hello and put into invitations.
+    Listening {
+        /// Multiaddrs with the peer id.
+        addresses: Vec<String>,
+    },
+    /// Time has passed; see `Engine::next_deadline`.
+    Tick,
+}
+
+/// One frame behind screening.
+#[derive(Debug)]
+pub struct Arrived {
+    /// Encoded length, for the credit given back.
+    pub bytes: u64,
+    /// What it is.
+    pub frame: Screened,
+}
+
+/// What people and programs may ask for.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Command {
+    /// Founds an organisation with this device's person as its first admin. Reply: `Org`.
+    Found {
+        /// Name of the organisation.
+        name: Name,
+    },
+    /// Makes an invitation. Reply: `Invited`.
+    Invite {
+        /// Highest role it gives.
+        role: Role,
+        /// How many people may use it.
+        uses: u32,
+        /// How long it is good, milliseconds.
+        life_ms: u64,
+        /// The person meant, if one is.
+        name: Option<Name>,
+    },
+    /// Admitter: the operations from Genesis to this device. Reply: `Proof`.
+    JoinProof,
+    /// Admitter: decides on a request. Reply: `Answer`, or an error with a `JoinRefused` code.
+    Admit {
+        /// What the joiner sent.
+        ask: wire::JoinAsk,
+        /// Of the Noise handshake it came by.
+        handshake_hash: [u8; 32],
+        /// The X25519 key the handshake proved.
+        dnk: DhPublic,
+        /// The key the transport proved.
+        transport: TransportKey,
+    },
+    /// Joiner: checks the admitter's proof and makes the request; all its keys are durable with the reply. Reply: `Ask`.
+    PrepareJoin {
+        /// The invitation.
+        link: Box<wire::InviteLink>,
+        /// Another name than the one given at `init`.
+        name: Option<Name>,
+        /// What the admitter sent.
+        proof: wire::JoinProof,
+        /// Of the Noise handshake.
+        handshake_hash: [u8; 32],
+        /// The X25519 key the handshake proved.
+        dnk: DhPublic,
+        /// The key the transport proved.
+        transport: TransportKey,
+    },
+    /// Joiner: checks and takes the answer. Reply: `Org`.
+    FinishJoin {
+        /// What the admitter sent.
+        answer: wire::JoinAnswer,
+    },
+    /// What this device shows to a member that has not heard of it: its redemption and the ancestors. Reply: `Show`.
+    JoinShow,
+    /// Takes operations that somebody showed; they are checked like any others. Reply: `Done`.
+    Learn {
+        /// The operations, parents first.
+        ops: Vec<wire::Op>,
+    },
+    /// Sends a text to a person. Reply: `Sent`, once durable.
+    Send {
+        /// To whom.
+        to: MemberId,
+        /// What.
+        text: Text,
+    },
+    /// The messages of a conversation up to and including a number were shown here. Reply: `Done`.
+    MarkRead {
+        /// Where.
+        conversation: ConversationId,
+        /// `Message::number` of the newest shown.
+        up_to: u64,
+    },
+    /// Keeps an address typed by a person. Reply: `Done`.
+    AddAddress {
+        /// Multiaddr.
+        address: String,
+    },
+    /// Says what kind of device this is; only before it is certified. Reply: `Done`.
+    SetDevice {
+        /// How much it is its owner's own.
+        class: DeviceClass,
+        /// Where it stands.
+        site: String,
+    },
+}

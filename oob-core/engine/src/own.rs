@@ -1,0 +1,319 @@
+//! This device: its long-lived keys, its place in the organisation, and this life of its store with the counters that
+//! must never go back.
+
+use crate::{
+    cx::{Cx, Rng},
+    model::{DeviceClass, Name},
+    stored::{self, RecordError},
+};
+use oob_crypto::{
+    BundleFields, BundleSecrets, DhSecret, OlmAccount, PublicKey, SigningKey, device_id, member_id,
+    signed::sign,
+};
+use oob_proto::{
+    DeviceId, Incarnation, MemberId, Message, MessageId, OpHash, OrgId, TransportKey,
+    signing::SignedType, wire,
+};
+use oob_store::Store;
+use rand_core::Rng as _;
+use zeroize::Zeroizing;
+
+/// A new bundle is published when the newest is this old.
+pub(crate) const BUNDLE_LIFE_MS: u64 = 7 * 86_400_000;
+
+/// Secrets of a bundle are kept this long after its successor: the longest life of an envelope and a day.
+pub(crate) const BUNDLE_KEPT_MS: u64 = 22 * 86_400_000;
+
+/// A relay key signs this long, about a day.
+pub(crate) const RELAY_LIFE_MS: u64 = 86_400_000;
+
+/// Keys made once and kept.
+pub(crate) struct Identity {
+    pub(crate) uik: SigningKey,
+    pub(crate) dsk: SigningKey,
+    pub(crate) dnk: DhSecret,
+    pub(crate) transport: SigningKey,
+    pub(crate) olm: OlmAccount,
+    pub(crate) name: Name,
+    pub(crate) class: DeviceClass,
+    pub(crate) site: String,
+    pub(crate) admin: Option<SigningKey>,
+    pub(crate) device: DeviceId,
+}
+
+impl Identity {
+    pub(crate) fn generate(rng: &mut Rng, name: Name) -> Self {
+        let dsk = SigningKey::generate(rng);
+        let device = device_id(&dsk.public());
+        Self {
+            uik: SigningKey::generate(rng),
+            dnk: DhSecret::generate(rng),
+            transport: SigningKey::generate(rng),
+            olm: OlmAccount::generate(),
+            class: DeviceClass::Unknown,
+            site: String::new(),
+            admin: None,
+            name,
+            device,
+            dsk,
+        }
+    }
+
+    pub(crate) fn transport_key(&self) -> TransportKey {
+        TransportKey::from(*self.transport.public().as_bytes())
+    }
+
+    pub(crate) fn load(store: &Store) -> Result<Option<Self>, RecordError> {
+        const AREA: &str = "identity";
+        let unreadable = || RecordError::Unreadable { area: AREA };
+        let Some(bytes) = store.get(&stored::own(), stored::OWN_IDENTITY)? else { return Ok(None) };
+        let bytes = Zeroizing::new(bytes);
+        let raw: wire::StoredIdentity = stored::decode(&bytes, AREA)?;
+        let dsk = signing_key(&raw.dsk).ok_or_else(unreadable)?;
+        let admin = match raw.admin_key.is_empty() {
+            true => None,
+            false => Some(signing_key(&raw.admin_key).ok_or_else(unreadable)?),
+        };
+        Ok(Some(Self {
+            uik: signing_key(&raw.uik).ok_or_else(unreadable)?,
+            dnk: DhSecret::from_secret(raw.dnk.as_slice().try_into().map_err(|_| unreadable())?),
+            transport: signing_key(&raw.transport_key).ok_or_else(unreadable)?,
+            olm: OlmAccount::from_secret(&raw.olm_account).map_err(|_| unreadable())?,
+            name: Name::parse(&raw.name).map_err(|_| unreadable())?,
+            class: DeviceClass::from_code(raw.class),
+            site: raw.site,
+            admin,
+            device: device_id(&dsk.public()),
+            dsk,
+        }))
+    }
+
+    pub(crate) fn save(&self, store: &mut Store) {
+        let mut raw = wire::StoredIdentity {
+            uik: self.uik.export_secret().to_vec(),
+            dsk: self.dsk.export_secret().to_vec(),
+            dnk: self.dnk.export_secret().to_vec(),
+            transport_key: self.transport.export_secret().to_vec(),
+            olm_account: self.olm.export_secret().to_vec(),
+            name: self.name.as_str().to_owned(),
+            class: self.class.code(),
+            site: self.site.clone(),
+            admin_key: self
+                .admin
+                .as_ref()
+                .map(|key| key.export_secret().to_vec())
+                .unwrap_or_default(),
+        };
+        let bytes = Zeroizing::new(raw.encode_to_vec());
+        store.put(&stored::own(), stored::OWN_IDENTITY, &bytes);
+        for secret in [
+            &mut raw.uik,
+            &mut raw.dsk,
+            &mut raw.dnk,
+            &mut raw.transport_key,
+            &mut raw.olm_account,
+            &mut raw.admin_key,
+        ] {
+            zeroize::Zeroize::zeroize(secret);
+        }
+    }
+}
+
+fn signing_key(bytes: &[u8]) -> Option<SigningKey> {
+    bytes.try_into().ok().map(SigningKey::from_secret)
+}
+
+/// Which organisation this device is in, or has asked to join.
+#[derive(Debug, Clone)]
+pub(crate) struct Membership {
+    pub(crate) org: OrgId,
+    pub(crate) member: MemberId,
+    /// None while a request is under way.
+    pub(crate) admitted_by: Option<OpHash>,
+    /// The name asked for.
+    pub(crate) name: Name,
+}
+
+impl Membership {
+    pub(crate) fn load(store: &Store, uik: &PublicKey) -> Result<Option<Self>, RecordError> {
+        const AREA: &str = "membership";
+        let raw: Option<wire::StoredMembership> =
+            stored::read(store, &stored::own(), stored::OWN_MEMBERSHIP, AREA)?;
+        let Some(raw) = raw else { return Ok(None) };
+        let unreadable = |_| RecordError::Unreadable { area: AREA };
+        let org = OrgId::try_from(raw.org_id.as_slice()).map_err(unreadable)?;
+        let admitted_by = match raw.admitted_by.is_empty() {
+            true => None,
+            false => Some(OpHash::try_from(raw.admitted_by.as_slice()).map_err(unreadable)?),
+        };
+        let name = Name::parse(&raw.name).map_err(|_| RecordError::Unreadable { area: AREA })?;
+        Ok(Some(Self { org, member: member_id(&org, uik), admitted_by, name }))
+    }
+
+    pub(crate) fn save(&self, store: &mut Store) {
+        let raw = wire::StoredMembership {
+            org_id: self.org.to_vec(),
+            admitted_by: self.admitted_by.map(|op| op.to_vec()).unwrap_or_default(),
+            invite: Vec::new(),
+            name: self.name.as_str().to_owned(),
+        };
+        stored::write(store, &stored::own(), stored::OWN_MEMBERSHIP, &raw);
+    }
+}
+
+/// This life of the store: incarnation, relay key, record numbers.
+pub(crate) struct Life {
+    pub(crate) incarnation: Incarnation,
+    pub(crate) rlk_gen: u32,
+    pub(crate) rlk: SigningKey,
+    rlk_since_ms: u64,
+    next_record: u64,
+    next_bundle: u64,
+    have_number: u64,
+    pub(crate) relay_cert: Option<wire::Signed>,
+    pub(crate) bundle: Option<wire::Signed>,
+    bundle_since_ms: u64,
+    dirty: bool,
+}
+
+impl Life {
+    /// Begins a life: a random incarnation, a first relay key, and no record yet.
+    pub(crate) fn generate(rng: &mut Rng) -> Self {
+        Self {
+            incarnation: Incarnation(rng.next_u32()),
+            rlk_gen: 0,
+            rlk: SigningKey::generate(rng),
+            rlk_since_ms: 0,
+            next_record: 1,
+            next_bundle: 0,
+            have_number: 0,
+            relay_cert: None,
+            bundle: None,
+            bundle_since_ms: 0,
+            dirty: true,
+        }
+    }
+
+    pub(crate) fn load(store: &Store) -> Result<Option<Self>, RecordError> {
+        const AREA: &str = "life";
+        let raw: Option<wire::StoredLife> =
+            stored::read(store, &stored::own(), stored::OWN_LIFE, AREA)?;
+        let Some(raw) = raw else { return Ok(None) };
+        Ok(Some(Self {
+            incarnation: Incarnation(raw.incarnation),
+            rlk_gen: raw.rlk_gen,
+            rlk: signing_key(&raw.rlk).ok_or(RecordError::Unreadable { area: AREA })?,
+            rlk_since_ms: raw.rlk_since_ms,
+            next_record: raw.next_record,
+            next_bundle: raw.next_bundle,
+            have_number: raw.have_number,
+            relay_cert: raw.relay_cert,
+            bundle: raw.bundle,
+            bundle_since_ms: raw.bundle_since_ms,
+            dirty: false,
+        }))
+    }
+
+    /// Puts what changed into the pending batch.
+    pub(crate) fn save_if_dirty(&mut self, store: &mut Store) {
+        if !std::mem::take(&mut self.dirty) {
+            return;
+        }
+        let raw = wire::StoredLife {
+            incarnation: self.incarnation.0,
+            rlk_gen: self.rlk_gen,
+            rlk: self.rlk.export_secret().to_vec(),
+            rlk_since_ms: self.rlk_since_ms,
+            next_record: self.next_record,
+            next_bundle: self.next_bundle,
+            have_number: self.have_number,
+            relay_cert: self.relay_cert.clone(),
+            bundle: self.bundle.clone(),
+            bundle_since_ms: self.bundle_since_ms,
+        };
+        let bytes = Zeroizing::new(raw.encode_to_vec());
+        store.put(&stored::own(), stored::OWN_LIFE, &bytes);
+    }
+
+    /// Takes the next number of this device's records: certificates, bundles and envelopes share one counter.
+    pub(crate) fn take_record(&mut self) -> u64 {
+        self.dirty = true;
+        let number = self.next_record;
+        self.next_record = self.next_record.saturating_add(1);
+        number
+    }
+
+    pub(crate) fn take_have(&mut self) -> u64 {
+        self.dirty = true;
+        self.have_number = self.have_number.saturating_add(1);
+        self.have_number
+    }
+
+    /// The id a message gets whose first envelope is the next record.
+    pub(crate) fn next_message_id(&self, device: &DeviceId) -> MessageId {
+        MessageId::new(device.short(), self.incarnation, self.next_record)
+    }
+
+    /// Certifies the relay key of this life for an organisation.
+    pub(crate) fn certify(&mut self, identity: &Identity, org: &OrgId, now_ms: u64) {
+        let record_seq = self.take_record();
+        let cert = wire::RelayCert {
+            device: identity.device.to_vec(),
+            incarnation: self.incarnation.0,
+            r#gen: self.rlk_gen,
+            rlk: self.rlk.public().to_vec(),
+            record_seq,
+        };
+        self.rlk_since_ms = now_ms;
+        self.relay_cert =
+            Some(sign(SignedType::RelayCert, org, cert.encode_to_vec(), &[&identity.dsk]));
+    }
+
+    /// Draws the next relay key and certifies it.
+    pub(crate) fn next_relay_key(
+        &mut self,
+        rng: &mut Rng,
+        identity: &Identity,
+        org: &OrgId,
+        now_ms: u64,
+    ) {
+        self.rlk = SigningKey::generate(rng);
+        self.rlk_gen = self.rlk_gen.saturating_add(1);
+        self.certify(identity, org, now_ms);
+    }
+
+    /// Publishes a new bundle and keeps its secrets under a key slot of their own.
+    pub(crate) fn publish_bundle(
+        &mut self,
+        cx: &mut Cx<'_>,
+        identity: &Identity,
+        org: &OrgId,
+    ) -> BundleSecrets {
+        let fields = BundleFields {
+            device: identity.device,
+            seq: self.next_bundle,
+            not_after: cx.now.wall_ms.saturating_add(BUNDLE_LIFE_MS),
+            incarnation: self.incarnation,
+            record_seq: self.take_record(),
+        };
+        let (payload, secrets) = BundleSecrets::generate(cx.rng, &identity.olm, &fields);
+        self.next_bundle = self.next_bundle.saturating_add(1);
+        self.bundle_since_ms = cx.now.wall_ms;
+        self.bundle = Some(sign(SignedType::Bundle, org, payload, &[&identity.dsk]));
+        let raw =
+            wire::StoredBundle { secrets: secrets.export_secret().to_vec(), superseded_ms: 0 };
+        let name = stored::bundle_secret(secrets.id().as_bytes());
+        cx.store.put_secret(&name, &Zeroizing::new(raw.encode_to_vec()));
+        secrets
+    }
+
+    /// Whether the newest bundle is old enough for a successor.
+    pub(crate) fn bundle_is_old(&self, now_ms: u64) -> bool {
+        self.bundle.is_some() && now_ms.saturating_sub(self.bundle_since_ms) >= BUNDLE_LIFE_MS
+    }
+
+    /// Whether the relay key has signed long enough.
+    pub(crate) fn relay_key_is_old(&self, now_ms: u64) -> bool {
+        self.relay_cert.is_some() && now_ms.saturating_sub(self.rlk_since_ms) >= RELAY_LIFE_MS
+    }
+}

@@ -1,0 +1,74 @@
+//! From what one device says to another to an envelope in the outbox: session, head, origin, relay signature.
+
+use crate::{
+    cx::Cx,
+    directory::Directory,
+    epochs::Epochs,
+    model::Ring,
+    outbox::{Outbox, OwedMessage},
+    own::{Identity, Life},
+    session::{Peers, SealError, Sealing, What},
+};
+use oob_crypto::envelope::{self, EnvelopeKeys, Head, Life as Lifetime};
+use oob_proto::{DeviceId, Message, OrgId, wire};
+
+/// What posting works with.
+pub(crate) struct Post<'a> {
+    pub(crate) org: &'a OrgId,
+    pub(crate) identity: &'a Identity,
+    pub(crate) life: &'a mut Life,
+    pub(crate) epochs: &'a Epochs,
+    pub(crate) directory: &'a Directory,
+    pub(crate) peers: &'a mut Peers,
+    pub(crate) outbox: &'a mut Outbox,
+}
+
+impl Post<'_> {
+    /// Whether something can be sealed for a device.
+    pub(crate) fn reaches(&self, device: &DeviceId) -> bool {
+        self.directory.bundle(device).is_some() && self.epochs.newest(Ring::Core).is_some()
+    }
+
+    /// Seals for one device and owes it the envelope.
+    pub(crate) fn send(
+        &mut self,
+        cx: &mut Cx<'_>,
+        to: &DeviceId,
+        what: What<'_>,
+        message: Option<OwedMessage>,
+    ) -> Result<(), SealError> {
+        let bundle = self.directory.bundle(to).ok_or(SealError::Keys)?;
+        let epoch = self.epochs.newest(Ring::Core).ok_or(SealError::Keys)?;
+        let sealing = Sealing { org: self.org, identity: self.identity, to, bundle };
+        let sealed = self.peers.seal(cx, &sealing, what)?;
+        let head = Head {
+            first_flight: sealed.n.is_none(),
+            class: sealed.class,
+            life: Lifetime::ThreeWeeks,
+            tag: sealed.tag,
+            release: sealed.release,
+        };
+        let seq = self.life.take_record();
+        let keys = EnvelopeKeys {
+            org: self.org,
+            epoch: epoch.id,
+            header_key: &epoch.header,
+            device: &self.identity.device,
+            incarnation: self.life.incarnation,
+            rlk_gen: self.life.rlk_gen,
+            rlk: &self.life.rlk,
+        };
+        let (envelope, _) =
+            envelope::seal(cx.rng, &keys, seq, &head, sealed.ct).map_err(|_| SealError::TooLong)?;
+        let item = wire::StoredOutboxItem {
+            seq,
+            envelope: envelope.encode_to_vec(),
+            conversation: message.map(|message| message.conversation.to_vec()).unwrap_or_default(),
+            body_seq: message.map_or(0, |message| message.body_seq),
+            incarnation: self.life.incarnation.0,
+            number: message.map_or(0, |message| message.number),
+        };
+        self.outbox.push(to, item);
+        Ok(())
+    }
+}

@@ -1,0 +1,146 @@
+//! The organisation's signed log and what it makes of people and devices (docs/protocol.md, section 3).
+
+mod author;
+mod claim;
+mod judge;
+mod log;
+mod op;
+
+pub(crate) use author::{author, found};
+pub(crate) use claim::{BundleClaim, JoinClaim, RelayClaim};
+pub(crate) use judge::Roster;
+pub(crate) use op::{Circle, OpError, check};
+
+use crate::{
+    cx::Cx,
+    stored::{self, RecordError},
+};
+use judge::judge;
+use log::Log;
+use oob_proto::{Message, OpHash, OrgId, wire};
+use oob_store::Store;
+use std::collections::BTreeSet;
+
+/// The log, and the roster it gives.
+pub(crate) struct Organisation {
+    pub(crate) id: OrgId,
+    log: Log,
+    roster: Roster,
+    stale: bool,
+}
+
+impl Organisation {
+    pub(crate) fn new(id: OrgId) -> Self {
+        Self { id, log: Log::new(id), roster: Roster::default(), stale: true }
+    }
+
+    /// Loads and checks the log again, as if it had just come.
+    pub(crate) fn load(store: &Store, id: OrgId) -> Result<Self, RecordError> {
+        const AREA: &str = "log";
+        let mut organisation = Self::new(id);
+        let mut next = 0;
+        loop {
+            let page = store.scan(&stored::log(), next.., oob_store::Order::Ascending, 256)?;
+            let Some((last, _)) = page.last() else { break };
+            next = last.saturating_add(1);
+            for (_, bytes) in page {
+                let op: wire::Op = stored::decode(&bytes, AREA)?;
+                organisation.take(op).map_err(|_| RecordError::Unreadable { area: AREA })?;
+            }
+        }
+        organisation.refresh();
+        Ok(organisation)
+    }
+
+    /// Checks one operation and takes it without storing; returns its place and hash if it is new.
+    pub(crate) fn take(&mut self, op: wire::Op) -> Result<Option<(u64, OpHash)>, OpError> {
+        let checked = check(&self.id, op)?;
+        let hash = checked.hash;
+        let place = self.log.insert(&checked, checked.op.encoded_len())?;
+        self.stale |= place.is_some();
+        Ok(place.map(|place| (place, hash)))
+    }
+
+    /// Checks one operation and stores it in the pending batch; returns its hash if it is new.
+    pub(crate) fn learn(
+        &mut self,
+        cx: &mut Cx<'_>,
+        op: &wire::Op,
+    ) -> Result<Option<OpHash>, OpError> {
+        let taken = self.take(op.clone())?;
+        if let Some((place, _)) = taken {
+            cx.store.put(&stored::log(), place, &op.encode_to_vec());
+        }
+        Ok(taken.map(|(_, hash)| hash))
+    }
+
+    /// Judges the log again if it grew; returns whether it did.
+    pub(crate) fn refresh(&mut self) -> bool {
+        if !std::mem::take(&mut self.stale) {
+            return false;
+        }
+        self.roster = judge(&self.log, self.roster.view.version.saturating_add(1));
+        true
+    }
+
+    /// Who is in it, as of the last [`Self::refresh`].
+    pub(crate) fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    pub(crate) fn heads(&self) -> &BTreeSet<OpHash> {
+        self.log.heads()
+    }
+
+    pub(crate) fn contains(&self, hash: &OpHash) -> bool {
+        self.log.contains(hash)
+    }
+
+    /// Encoded length of an operation.
+    pub(crate) fn len_of(&self, hash: &OpHash) -> usize {
+        self.log.get(hash).map_or(0, |entry| entry.len)
+    }
+
+    /// Every operation that is not in the past of `heads`, parents first; heads not known here are passed over.
+    pub(crate) fn beyond<'a>(&self, heads: impl IntoIterator<Item = &'a OpHash>) -> Vec<OpHash> {
+        let past = self.log.past_of(heads);
+        self.log.ordered().map(|(hash, _)| *hash).filter(|hash| !past.contains(hash)).collect()
+    }
+
+    /// The past of an operation and itself, parents first.
+    pub(crate) fn up_to(&self, hash: &OpHash) -> Vec<OpHash> {
+        let past = self.log.past_of([hash]);
+        self.log.ordered().map(|(hash, _)| *hash).filter(|hash| past.contains(hash)).collect()
+    }
+
+    /// Reads one operation from the store.
+    pub(crate) fn read(
+        &self,
+        store: &Store,
+        hash: &OpHash,
+    ) -> Result<Option<wire::Op>, RecordError> {
+        let Some(entry) = self.log.get(hash) else { return Ok(None) };
+        stored::read(store, &stored::log(), entry.place, "log")
+    }
+
+    /// Reads operations from the store.
+    pub(crate) fn read_all(
+        &self,
+        store: &Store,
+        hashes: &[OpHash],
+    ) -> Result<Vec<wire::Op>, RecordError> {
+        let mut ops = Vec::with_capacity(hashes.len());
+        for hash in hashes {
+            ops.extend(self.read(store, hash)?);
+        }
+        Ok(ops)
+    }
+
+    /// The newest certificates in requests to join, for a directory that has none newer.
+    pub(crate) fn join_claims(&self) -> impl Iterator<Item = &JoinClaim> {
+        self.log.ordered().filter_map(|(_, entry)| match entry.claim.as_deref() {
+            Some(claim::Claim::Join(claim)) => Some(claim),
+            _ => None,
+        })
+    }
+}

@@ -1,0 +1,82 @@
+//! Which records of each author are here: the duplicate check, and what Have tells.
+
+use crate::{
+    model::RangeSet,
+    stored::{self, RecordError},
+};
+use oob_proto::{DeviceId, Incarnation, wire};
+use oob_store::{Order, Store};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Ranges kept per author and life. Until members carry each other's envelopes, an author's numbers come with holes
+/// where it wrote to others; it sends in ascending order, so the lowest holes are those that never come.
+const RANGES: usize = 512;
+
+/// Lives kept per device.
+const LIVES: usize = 16;
+
+/// What is here, by author device and life.
+#[derive(Default)]
+pub(crate) struct Seen {
+    by_author: BTreeMap<DeviceId, BTreeMap<Incarnation, RangeSet>>,
+    dirty: BTreeSet<(DeviceId, Incarnation)>,
+}
+
+impl Seen {
+    /// Loads what is known of one device.
+    pub(crate) fn load(&mut self, store: &Store, device: &DeviceId) -> Result<(), RecordError> {
+        for (life, bytes) in store.scan(&stored::seen(device), .., Order::Ascending, LIVES)? {
+            let raw: wire::StoredRanges = stored::decode(&bytes, "seen")?;
+            let Ok(life) = u32::try_from(life) else { continue };
+            let ranges = RangeSet::from_wire(&raw.ranges, RANGES);
+            self.by_author.entry(*device).or_default().insert(Incarnation(life), ranges);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn contains(&self, device: &DeviceId, life: Incarnation, seq: u64) -> bool {
+        self.by_author
+            .get(device)
+            .and_then(|lives| lives.get(&life))
+            .is_some_and(|ranges| ranges.contains(seq))
+    }
+
+    /// Notes a record. Returns false if it was here, or if the device has had more lives than are kept.
+    pub(crate) fn mark(&mut self, device: &DeviceId, life: Incarnation, seq: u64) -> bool {
+        let lives = self.by_author.entry(*device).or_default();
+        if lives.len() >= LIVES && !lives.contains_key(&life) {
+            return false;
+        }
+        let ranges = lives.entry(life).or_default();
+        let new = ranges.insert(seq);
+        ranges.close_lowest(RANGES);
+        if new {
+            self.dirty.insert((*device, life));
+        }
+        new
+    }
+
+    pub(crate) fn save_dirty(&mut self, store: &mut Store) {
+        for (device, life) in std::mem::take(&mut self.dirty) {
+            let Some(ranges) = self.by_author.get(&device).and_then(|lives| lives.get(&life))
+            else {
+                continue;
+            };
+            let raw = wire::StoredRanges { ranges: ranges.to_wire(RANGES) };
+            stored::write(store, &stored::seen(&device), u64::from(life.0), &raw);
+        }
+    }
+
+    /// What is here of one device, as Have tells it.
+    pub(crate) fn entries(&self, device: &DeviceId) -> Vec<wire::HaveEntry> {
+        let lives = self.by_author.get(device).into_iter().flatten();
+        lives
+            .map(|(life, ranges)| wire::HaveEntry {
+                device: device.to_vec(),
+                incarnation: life.0,
+                have: ranges.to_wire(RANGES),
+                gone: Vec::new(),
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,245 @@
+//! Opening what came: the channel by its tag, then Olm strictly in its order. A message before its turn waits on disk;
+//! then thousands of unacknowledged ones open, where out of order only forty keys would be kept.
+
+use super::{
+    bundles::OwnBundles,
+    peer::{InEnd, Olm, Peer, Peers, SESSIONS},
+};
+use crate::{
+    cx::Cx,
+    envelope::VerifiedEnvelope,
+    model::{self},
+    stored::{self, RecordError},
+};
+use oob_crypto::{OLM_PREKEY, PairSession, Plain, Prekey, envelope::release_of, open_first_flight};
+use oob_proto::{BundleId, DeviceId, Incarnation, Message, OrgId, wire};
+use zeroize::Zeroizing;
+
+/// Olm messages held per session before their turn; what a window of one channel can let through.
+const HELD: usize = 2_048;
+
+/// Why an envelope did not open.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    /// Nothing here says that it is for this device, or not yet.
+    #[error("no channel waits for this tag")]
+    NotOurs,
+    /// For this device, and nothing that a correct device sends.
+    #[error("envelope for this device that does not open: {0}")]
+    Bad(&'static str),
+    /// The store refused.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+/// What an envelope brought.
+#[derive(Debug)]
+pub(crate) enum Opened {
+    /// Bodies, in the order they were written: none if this one waits, more if others waited for it.
+    Bodies(Vec<OpenedBody>),
+    /// A receipt.
+    Ack(wire::Ack),
+    /// Something opened before.
+    Again,
+}
+
+/// An encoded Body and the life of the author it came in.
+#[derive(Debug)]
+pub(crate) struct OpenedBody {
+    pub(crate) bytes: Zeroizing<Vec<u8>>,
+    pub(crate) incarnation: Incarnation,
+}
+
+impl Peers {
+    /// Opens an envelope of `from`, a device of the roster.
+    pub(crate) fn open(
+        &mut self,
+        cx: &mut Cx<'_>,
+        org: &OrgId,
+        me: &DeviceId,
+        own: &OwnBundles,
+        from: &model::Device,
+        envelope: &VerifiedEnvelope,
+    ) -> Result<Opened, OpenError> {
+        let (plain, bundle) = if envelope.head.first_flight {
+            match self.open_first(cx, org, me, own, from, envelope)? {
+                Some(opened) => opened,
+                None => return Ok(Opened::Again),
+            }
+        } else {
+            self.open_next(from, envelope)?
+        };
+        if release_of(&plain.preimage) != envelope.head.release {
+            return Err(OpenError::Bad("another release than its preimage gives"));
+        }
+        let inner = wire::Inner::decode(plain.inner.as_slice())
+            .map_err(|_| OpenError::Bad("not an inner message"))?;
+        let peer = self.peers.entry(from.id).or_default();
+        match inner.k {
+            Some(wire::inner::K::Ack(ack)) => Ok(Opened::Ack(ack)),
+            Some(wire::inner::K::Olm(ciphertext)) => {
+                let id: [u8; 32] = inner
+                    .olm_session
+                    .as_slice()
+                    .try_into()
+                    .map_err(|_| OpenError::Bad("no session named"))?;
+                let held = wire::StoredHeldOlm {
+                    olm_type: inner.olm_type,
+                    ciphertext,
+                    incarnation: envelope.incarnation.0,
+                    bundle: bundle.to_vec(),
+                };
+                peer.take_olm(cx, own, from, &id, inner.olm_n, held)
+            }
+            None => Err(OpenError::Bad("an inner message of an unknown kind")),
+        }
+    }
+
+    fn open_first(
+        &mut self,
+        cx: &Cx<'_>,
+        org: &OrgId,
+        me: &DeviceId,
+        own: &OwnBundles,
+        from: &model::Device,
+        envelope: &VerifiedEnvelope,
+    ) -> Result<Option<(Plain, BundleId)>, OpenError> {
+        // One in 64 of the first flights to others passes here by chance, and is told apart by the bundle it names.
+        if !own.may_be_ours(&envelope.head.tag) {
+            return Err(OpenError::NotOurs);
+        }
+        let flight =
+            wire::FirstFlight::decode(envelope.ct.as_slice()).map_err(|_| OpenError::NotOurs)?;
+        let bundle =
+            BundleId::try_from(flight.bundle.as_slice()).map_err(|_| OpenError::NotOurs)?;
+        let secrets = own.get(&bundle).ok_or(OpenError::NotOurs)?;
+        let opened = open_first_flight(secrets, org, me, &envelope.ct)
+            .map_err(|_| OpenError::Bad("first flight"))?;
+        // The device named inside, the one whose relay key signed, and the one whose Noise key was proved are one.
+        if opened.from != envelope.device || opened.from != from.id || opened.dnk != from.dnk {
+            return Err(OpenError::Bad("first flight of another device"));
+        }
+        let peer = self.peers.entry(from.id).or_default();
+        if peer.ins.iter().any(|end| end.channel.id() == opened.channel.id()) {
+            return Ok(None);
+        }
+        if let Some(before) = peer.ins.last_mut() {
+            before.channel.close_at(opened.replaced_count);
+            before.replaced_ms = cx.now.wall_ms.max(1);
+            before.refresh_tags(&from.id, &mut self.tags);
+        }
+        let mut end = InEnd { channel: opened.channel, bundle, replaced_ms: 0, wanted: Vec::new() };
+        end.refresh_tags(&from.id, &mut self.tags);
+        peer.ins.push(end);
+        peer.dirty = true;
+        Ok(Some((opened.plain, bundle)))
+    }
+
+    fn open_next(
+        &mut self,
+        from: &model::Device,
+        envelope: &VerifiedEnvelope,
+    ) -> Result<(Plain, BundleId), OpenError> {
+        let (device, channel, n) = *self.tags.get(&envelope.head.tag).ok_or(OpenError::NotOurs)?;
+        // A member who seals another's ciphertext and tag again under its own origin must not use up that message.
+        if device != from.id {
+            return Err(OpenError::Bad("a tag of another device"));
+        }
+        let peer = self.peers.get_mut(&device).ok_or(OpenError::NotOurs)?;
+        let end = peer
+            .ins
+            .iter_mut()
+            .find(|end| *end.channel.id() == channel)
+            .ok_or(OpenError::NotOurs)?;
+        let plain =
+            end.channel.open(n, &envelope.ct).map_err(|_| OpenError::Bad("channel message"))?;
+        end.channel.mark(n);
+        end.refresh_tags(&device, &mut self.tags);
+        peer.dirty = true;
+        Ok((plain, end.bundle))
+    }
+}
+
+impl Peer {
+    /// Opens an Olm message if it is its turn, and all that waited for it.
+    fn take_olm(
+        &mut self,
+        cx: &mut Cx<'_>,
+        own: &OwnBundles,
+        from: &model::Device,
+        id: &[u8; 32],
+        n: u64,
+        message: wire::StoredHeldOlm,
+    ) -> Result<Opened, OpenError> {
+        let turn = self.sessions.iter().find(|olm| olm.id == *id).map_or(0, |olm| olm.next_in);
+        if n < turn {
+            return Ok(Opened::Again);
+        }
+        if n > turn {
+            let bag = stored::held_olm(id);
+            let waiting = cx
+                .store
+                .scan(&bag, .., oob_store::Order::Ascending, HELD)
+                .map_err(RecordError::from)?
+                .len();
+            if waiting >= HELD {
+                return Err(OpenError::Bad("too many messages before their turn"));
+            }
+            stored::write(cx.store, &bag, n, &message);
+            return Ok(Opened::Bodies(Vec::new()));
+        }
+        let mut bodies = vec![self.open_olm(own, from, id, &message)?];
+        let bag = stored::held_olm(id);
+        loop {
+            let next = self.sessions.iter().find(|olm| olm.id == *id).map_or(0, |olm| olm.next_in);
+            let Some(held) =
+                stored::read::<wire::StoredHeldOlm>(cx.store, &bag, next, "held message")?
+            else {
+                break;
+            };
+            cx.store.delete(&bag, next);
+            // One that waited and does not open ends the run; what came before it stands.
+            let Ok(body) = self.open_olm(own, from, id, &held) else { break };
+            bodies.push(body);
+        }
+        Ok(Opened::Bodies(bodies))
+    }
+
+    fn open_olm(
+        &mut self,
+        own: &OwnBundles,
+        from: &model::Device,
+        id: &[u8; 32],
+        message: &wire::StoredHeldOlm,
+    ) -> Result<OpenedBody, OpenError> {
+        let incarnation = Incarnation(message.incarnation);
+        // A known session never begins again: replacing one has lost messages.
+        if let Some(olm) = self.sessions.iter_mut().find(|olm| olm.id == *id) {
+            let bytes = olm
+                .session
+                .decrypt(message.olm_type, &message.ciphertext)
+                .map_err(|_| OpenError::Bad("olm message"))?;
+            olm.next_in = olm.next_in.saturating_add(1);
+            self.dirty = true;
+            return Ok(OpenedBody { bytes, incarnation });
+        }
+        if message.olm_type != OLM_PREKEY {
+            return Err(OpenError::Bad("olm message of an unknown session"));
+        }
+        let prekey =
+            Prekey::read(&message.ciphertext).map_err(|_| OpenError::Bad("olm prekey message"))?;
+        if prekey.session != *id {
+            return Err(OpenError::Bad("olm prekey message of another session"));
+        }
+        let bundle = BundleId::try_from(message.bundle.as_slice())
+            .map_err(|_| OpenError::Bad("no bundle"))?;
+        let secrets = own.get(&bundle).ok_or(OpenError::Bad("a bundle whose secrets are gone"))?;
+        let (session, bytes) = PairSession::inbound(secrets, &from.olm_id, &message.ciphertext)
+            .map_err(|_| OpenError::Bad("olm prekey message"))?;
+        self.sessions.push(Olm { session, id: *id, ours: false, next_out: 0, next_in: 1 });
+        let many = self.sessions.len().saturating_sub(SESSIONS);
+        self.sessions.drain(..many);
+        self.dirty = true;
+        Ok(OpenedBody { bytes, incarnation })
+    }
+}

@@ -1,0 +1,189 @@
+//! The state of all sessions with one device, and the tags its next envelopes will carry.
+
+use crate::{
+    own::BUNDLE_KEPT_MS,
+    stored::{self, RecordError},
+};
+use oob_crypto::{InChannel, OutChannel, PairSession};
+use oob_proto::{BundleId, DeviceId, Message, wire};
+use oob_store::Store;
+use std::collections::BTreeMap;
+use zeroize::Zeroizing;
+
+/// Olm sessions kept per device: two of a simultaneous first contact, and a few that lost states left behind.
+pub(super) const SESSIONS: usize = 8;
+
+/// Receiving channels kept per device: the newest, and those whose last messages are still under way.
+pub(super) const CHANNELS: usize = 32;
+
+/// Names a receiving channel.
+pub(super) type ChannelId = [u8; 32];
+
+/// Sessions with all devices.
+#[derive(Default)]
+pub(crate) struct Peers {
+    pub(super) peers: BTreeMap<DeviceId, Peer>,
+    /// Tag of every message waited for, to the channel and number it has.
+    pub(super) tags: BTreeMap<[u8; 16], (DeviceId, ChannelId, u64)>,
+}
+
+/// Sessions with one device.
+#[derive(Default)]
+pub(super) struct Peer {
+    pub(super) out: Option<OutEnd>,
+    pub(super) ins: Vec<InEnd>,
+    pub(super) sessions: Vec<Olm>,
+    pub(super) dirty: bool,
+}
+
+/// The channel this device sends on.
+pub(super) struct OutEnd {
+    pub(super) channel: OutChannel,
+    pub(super) bundle: BundleId,
+    pub(super) opened_ms: u64,
+}
+
+/// A channel the other device sends on.
+pub(super) struct InEnd {
+    pub(super) channel: InChannel,
+    /// The own bundle it was opened to.
+    pub(super) bundle: BundleId,
+    /// When a newer one was opened; 0 while it is the newest.
+    pub(super) replaced_ms: u64,
+    /// Numbers whose tags are in the table.
+    pub(super) wanted: Vec<u64>,
+}
+
+/// One ratchet.
+pub(super) struct Olm {
+    pub(super) session: PairSession,
+    pub(super) id: [u8; 32],
+    /// Whether this device began it.
+    pub(super) ours: bool,
+    pub(super) next_out: u64,
+    pub(super) next_in: u64,
+}
+
+impl Peers {
+    /// Loads the sessions with one device.
+    pub(crate) fn load(&mut self, store: &Store, device: &DeviceId) -> Result<(), RecordError> {
+        const AREA: &str = "sessions";
+        let unreadable = || RecordError::Unreadable { area: AREA };
+        let Some(bytes) = store.secret(&stored::peer_secret(device))? else { return Ok(()) };
+        let raw: wire::StoredPeer = stored::decode(&bytes, AREA)?;
+        let mut peer = Peer::default();
+        if let Some(out) = raw.out {
+            let state = Zeroizing::new(out.state);
+            peer.out = Some(OutEnd {
+                channel: OutChannel::from_secret(&state).map_err(|_| unreadable())?,
+                bundle: BundleId::try_from(out.bundle.as_slice()).map_err(|_| unreadable())?,
+                opened_ms: out.opened_ms,
+            });
+        }
+        for end in raw.ins {
+            let state = Zeroizing::new(end.state);
+            peer.ins.push(InEnd {
+                channel: InChannel::from_secret(&state).map_err(|_| unreadable())?,
+                bundle: BundleId::try_from(end.bundle.as_slice()).map_err(|_| unreadable())?,
+                replaced_ms: end.replaced_ms,
+                wanted: Vec::new(),
+            });
+        }
+        for olm in raw.sessions {
+            let state = Zeroizing::new(olm.state);
+            peer.sessions.push(Olm {
+                session: PairSession::from_secret(&state).map_err(|_| unreadable())?,
+                id: olm.id.as_slice().try_into().map_err(|_| unreadable())?,
+                ours: olm.ours,
+                next_out: olm.next_out,
+                next_in: olm.next_in,
+            });
+        }
+        for end in &mut peer.ins {
+            end.refresh_tags(device, &mut self.tags);
+        }
+        self.peers.insert(*device, peer);
+        Ok(())
+    }
+
+    /// Puts every session that moved into the pending batch, and forgets replaced channels that are done or old.
+    pub(crate) fn save_dirty(&mut self, store: &mut Store, now_ms: u64) {
+        for (device, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.dirty) {
+            peer.dirty = false;
+            peer.forget_channels(now_ms, &mut self.tags);
+            let raw = peer.to_stored();
+            store.put_secret(&stored::peer_secret(device), &Zeroizing::new(raw.encode_to_vec()));
+        }
+    }
+}
+
+impl Peer {
+    fn forget_channels(
+        &mut self,
+        now_ms: u64,
+        tags: &mut BTreeMap<[u8; 16], (DeviceId, ChannelId, u64)>,
+    ) {
+        let many = self.ins.len().saturating_sub(CHANNELS);
+        let mut place = 0usize;
+        self.ins.retain_mut(|end| {
+            let is_old =
+                end.replaced_ms != 0 && now_ms.saturating_sub(end.replaced_ms) > BUNDLE_KEPT_MS;
+            let keep = !is_old && !end.channel.is_done() && place >= many;
+            place = place.saturating_add(1);
+            if !keep {
+                for n in &end.wanted {
+                    tags.remove(&end.channel.tag(*n));
+                }
+            }
+            keep
+        });
+    }
+
+    fn to_stored(&self) -> wire::StoredPeer {
+        wire::StoredPeer {
+            out: self.out.as_ref().map(|out| wire::StoredOutChannel {
+                state: out.channel.export_secret().to_vec(),
+                bundle: out.bundle.to_vec(),
+                opened_ms: out.opened_ms,
+            }),
+            ins: self
+                .ins
+                .iter()
+                .map(|end| wire::StoredInChannel {
+                    state: end.channel.export_secret().to_vec(),
+                    bundle: end.bundle.to_vec(),
+                    replaced_ms: end.replaced_ms,
+                })
+                .collect(),
+            sessions: self
+                .sessions
+                .iter()
+                .map(|olm| wire::StoredOlm {
+                    state: olm.session.export_secret().to_vec(),
+                    id: olm.id.to_vec(),
+                    ours: olm.ours,
+                    next_out: olm.next_out,
+                    next_in: olm.next_in,
+                })
+                .collect(),
+        }
+    }
+}
+
+impl InEnd {
+    /// Brings the tag table up to the numbers waited for now.
+    pub(super) fn refresh_tags(
+        &mut self,
+        device: &DeviceId,
+        tags: &mut BTreeMap<[u8; 16], (DeviceId, ChannelId, u64)>,
+    ) {
+        let now: Vec<u64> = self.channel.wanted().collect();
+        for gone in self.wanted.iter().filter(|n| now.binary_search(n).is_err()) {
+            tags.remove(&self.channel.tag(*gone));
+        }
+        for new in now.iter().filter(|n| self.wanted.binary_search(n).is_err()) {
+            tags.insert(self.channel.tag(*new), (*device, *self.channel.id(), *new));
+        }
+        self.wanted = now;
+    }
+}

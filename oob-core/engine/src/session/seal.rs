@@ -1,0 +1,122 @@
+//! Sealing one message for one device.
+
+use super::peer::{Olm, OutEnd, Peer, Peers};
+use crate::{cx::Cx, own::Identity};
+use oob_crypto::{Bundle, FirstContact, OutChannel, PairSession, Sealed};
+use oob_proto::{DeviceId, Message, OrgId, wire};
+use zeroize::Zeroizing;
+
+/// A channel is replaced when it is this old.
+const CHANNEL_LIFE_MS: u64 = 86_400_000;
+
+/// What is sealed.
+pub(crate) enum What<'a> {
+    /// An encoded Body, through Olm.
+    Body(&'a [u8]),
+    /// A receipt, in the channel alone: one per batch through Olm would cost a quarter of the rate.
+    Ack(wire::Ack),
+}
+
+/// Who seals, and for whom.
+pub(crate) struct Sealing<'a> {
+    pub(crate) org: &'a OrgId,
+    pub(crate) identity: &'a Identity,
+    pub(crate) to: &'a DeviceId,
+    /// Newest bundle of that device.
+    pub(crate) bundle: &'a Bundle,
+}
+
+/// Why nothing was sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SealError {
+    /// The device's keys do not work.
+    #[error("the keys of the addressee do not work")]
+    Keys,
+    /// Over the largest class.
+    #[error("too long for one envelope")]
+    TooLong,
+}
+
+impl Peers {
+    /// Seals one message; the session moves in the pending batch.
+    pub(crate) fn seal(
+        &mut self,
+        cx: &mut Cx<'_>,
+        with: &Sealing<'_>,
+        what: What<'_>,
+    ) -> Result<Sealed, SealError> {
+        let peer = self.peers.entry(*with.to).or_default();
+        peer.dirty = true;
+        let inner = match what {
+            What::Body(body) => {
+                let olm = peer.session_to_send(with)?;
+                let (olm_type, ciphertext) =
+                    olm.session.encrypt(body).map_err(|_| SealError::Keys)?;
+                let n = olm.next_out;
+                olm.next_out = n.saturating_add(1);
+                wire::Inner {
+                    olm_session: olm.id.to_vec(),
+                    olm_n: n,
+                    olm_type,
+                    k: Some(wire::inner::K::Olm(ciphertext)),
+                }
+            }
+            What::Ack(mut ack) => {
+                if let Some(olm) =
+                    peer.sessions.iter().max_by_key(|olm| olm.next_in).filter(|olm| olm.next_in > 0)
+                {
+                    ack.olm_session = olm.id.to_vec();
+                    ack.opened_to = olm.next_in;
+                }
+                wire::Inner { k: Some(wire::inner::K::Ack(ack)), ..wire::Inner::default() }
+            }
+        };
+        let inner = Zeroizing::new(inner.encode_to_vec());
+        peer.seal_in_channel(cx, with, &inner)
+    }
+}
+
+impl Peer {
+    /// The session to send on: of all, the one whose initiator has the lower DeviceId, so that after a simultaneous
+    /// first contact both sides settle on the same; the newest of those.
+    fn session_to_send(&mut self, with: &Sealing<'_>) -> Result<&mut Olm, SealError> {
+        if self.sessions.is_empty() {
+            let session = PairSession::outbound(&with.identity.olm, with.bundle)
+                .map_err(|_| SealError::Keys)?;
+            let id = session.id();
+            self.sessions.push(Olm { session, id, ours: true, next_out: 0, next_in: 0 });
+        }
+        let lower_is_ours = with.identity.device < *with.to;
+        let best = self.sessions.iter().rposition(|olm| olm.ours == lower_is_ours);
+        let best = best.unwrap_or(self.sessions.len().saturating_sub(1));
+        self.sessions.get_mut(best).ok_or(SealError::Keys)
+    }
+
+    fn seal_in_channel(
+        &mut self,
+        cx: &mut Cx<'_>,
+        with: &Sealing<'_>,
+        inner: &[u8],
+    ) -> Result<Sealed, SealError> {
+        let now = cx.now.wall_ms;
+        if let Some(out) = &mut self.out {
+            // A clock that went back makes the channel look young, so also count.
+            let fresh = now.abs_diff(out.opened_ms) < CHANNEL_LIFE_MS && !out.channel.is_spent();
+            if fresh && out.bundle == with.bundle.id() {
+                return out.channel.seal(cx.rng, inner).map_err(|_| SealError::TooLong);
+            }
+        }
+        let contact = FirstContact {
+            org: with.org,
+            my_dnk: &with.identity.dnk,
+            my_device: &with.identity.device,
+            to: with.to,
+            bundle: with.bundle,
+        };
+        let replaces = self.out.as_ref().map_or(0, |out| out.channel.count());
+        let (channel, sealed) =
+            OutChannel::open(cx.rng, &contact, replaces, inner).map_err(|_| SealError::TooLong)?;
+        self.out = Some(OutEnd { channel, bundle: with.bundle.id(), opened_ms: now });
+        Ok(sealed)
+    }
+}

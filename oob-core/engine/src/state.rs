@@ -1,0 +1,265 @@
+//! All of a device's state in memory, loaded from its store and saved to it once per batch.
+
+use crate::{
+    conversation::{Conversations, Direct},
+    cx::Cx,
+    directory::Directory,
+    effect::CommandError,
+    epochs::Epochs,
+    model::{Device, Now},
+    outbox::Outbox,
+    own::{Identity, Life, Membership},
+    post::Post,
+    roster::Organisation,
+    seen::Seen,
+    session::{OwnBundles, Peers},
+    snapshot::{Me, OrgInfo, RosterView, ScreenKeys, Snapshot},
+    stored::{self, RecordError},
+    sync::Links,
+};
+use oob_proto::{DeviceId, MemberId, OrgId, TransportKey, wire};
+use oob_store::{Order, Store};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// Typed addresses kept; people type a handful.
+pub(crate) const TYPED_ADDRESSES: usize = 64;
+
+/// Everything a rule may need.
+pub(crate) struct State {
+    pub(crate) identity: Identity,
+    pub(crate) membership: Option<Membership>,
+    pub(crate) life: Life,
+    pub(crate) organisation: Option<Organisation>,
+    pub(crate) epochs: Epochs,
+    pub(crate) directory: Directory,
+    pub(crate) bundles: OwnBundles,
+    pub(crate) peers: Peers,
+    pub(crate) seen: Seen,
+    pub(crate) outbox: Outbox,
+    pub(crate) conversations: Conversations,
+    pub(crate) links: Links,
+    pub(crate) listening: Vec<String>,
+    pub(crate) neighbours: BTreeMap<DeviceId, wire::StoredNeighbour>,
+    pub(crate) typed: Vec<String>,
+    /// Screening keys changed in this batch.
+    pub(crate) rekeyed: bool,
+    /// Something else that a snapshot shows changed in this batch.
+    pub(crate) changed: bool,
+    view: Arc<RosterView>,
+    screening: Arc<ScreenKeys>,
+    addresses: Arc<Vec<(Option<TransportKey>, String)>>,
+    last_heard: Arc<BTreeMap<DeviceId, u64>>,
+}
+
+impl State {
+    /// State of a device that has an identity and nothing else.
+    pub(crate) fn new(identity: Identity, life: Life) -> Self {
+        Self {
+            identity,
+            life,
+            membership: None,
+            organisation: None,
+            epochs: Epochs::default(),
+            directory: Directory::default(),
+            bundles: OwnBundles::default(),
+            peers: Peers::default(),
+            seen: Seen::default(),
+            outbox: Outbox::default(),
+            conversations: Conversations::default(),
+            links: Links::default(),
+            listening: Vec::new(),
+            neighbours: BTreeMap::new(),
+            typed: Vec::new(),
+            rekeyed: true,
+            changed: true,
+            view: Arc::default(),
+            screening: Arc::default(),
+            addresses: Arc::default(),
+            last_heard: Arc::default(),
+        }
+    }
+
+    /// Loads the state; none if no identity was made.
+    pub(crate) fn load(store: &Store) -> Result<Option<Self>, RecordError> {
+        let Some(identity) = Identity::load(store)? else { return Ok(None) };
+        let life = Life::load(store)?.ok_or(RecordError::Unreadable { area: "life" })?;
+        let mut state = Self::new(identity, life);
+        state.membership = Membership::load(store, &state.identity.uik.public())?;
+        state.bundles = OwnBundles::load(store)?;
+        state.conversations = Conversations::load(store)?;
+        for (_, bytes) in
+            store.scan(&stored::typed_addresses(), .., Order::Ascending, TYPED_ADDRESSES)?
+        {
+            state.typed.extend(String::from_utf8(bytes));
+        }
+        let Some(Membership { org, admitted_by: Some(_), .. }) = state.membership else {
+            return Ok(Some(state));
+        };
+        let organisation = Organisation::load(store, org)?;
+        state.epochs = Epochs::load(store)?;
+        for (id, device) in &organisation.roster().view.devices {
+            state.directory.load(store, &org, device)?;
+            state.peers.load(store, id)?;
+            state.seen.load(store, id)?;
+            state.outbox.load(store, id)?;
+            let known = stored::read(store, &stored::neighbour(id), stored::ONLY, "neighbour")?;
+            if let Some(known) = known {
+                state.neighbours.insert(*id, known);
+            }
+        }
+        state.organisation = Some(organisation);
+        Ok(Some(state))
+    }
+
+    /// Saves everything that changed into the pending batch.
+    pub(crate) fn save(&mut self, store: &mut Store, now: Now) {
+        self.seen.save_dirty(store);
+        self.conversations.save_dirty(store);
+        self.outbox.save_fresh(store);
+        self.peers.save_dirty(store, now.wall_ms);
+        self.life.save_if_dirty(store);
+    }
+
+    pub(crate) fn org(&self) -> Result<&Organisation, CommandError> {
+        self.organisation.as_ref().ok_or(CommandError::NoOrg)
+    }
+
+    pub(crate) fn org_id(&self) -> Option<OrgId> {
+        self.organisation.as_ref().map(|organisation| organisation.id)
+    }
+
+    pub(crate) fn member(&self) -> Option<MemberId> {
+        self.organisation.as_ref().and(self.membership.as_ref()).map(|membership| membership.member)
+    }
+
+    /// A device of the roster.
+    pub(crate) fn device(&self, id: &DeviceId) -> Option<Device> {
+        self.organisation.as_ref()?.roster().view.devices.get(id).cloned()
+    }
+
+    /// Runs a rule of conversations with what it may touch; nothing without an organisation.
+    pub(crate) fn with_direct<T>(
+        &mut self,
+        rule: impl FnOnce(&mut Direct<'_>, &mut Post<'_>) -> T,
+    ) -> Option<T> {
+        let organisation = self.organisation.as_ref()?;
+        let me = self.membership.as_ref()?.member;
+        let life = self.life.incarnation;
+        let mut post = Post {
+            org: &organisation.id,
+            identity: &self.identity,
+            life: &mut self.life,
+            epochs: &self.epochs,
+            directory: &self.directory,
+            peers: &mut self.peers,
+            outbox: &mut self.outbox,
+        };
+        let mut direct = Direct {
+            all: &mut self.conversations,
+            roster: &organisation.roster().view,
+            org: &organisation.id,
+            me: &me,
+            device: &self.identity.device,
+            life,
+        };
+        Some(rule(&mut direct, &mut post))
+    }
+
+    /// Judges the log again if it grew, and takes what it brings: certificates in requests to join. Streams of devices
+    /// that are not in the roster any more are to be closed by the caller.
+    pub(crate) fn refresh_roster(&mut self, cx: &mut Cx<'_>) -> Vec<crate::input::LinkId> {
+        let Some(organisation) = &mut self.organisation else { return Vec::new() };
+        if !organisation.refresh() {
+            return Vec::new();
+        }
+        self.changed = true;
+        self.rekeyed = true;
+        let devices = &organisation.roster().view.devices;
+        for claim in organisation.join_claims() {
+            let Some(device) =
+                devices.get(&claim.keys.id).filter(|device| device.id != self.identity.device)
+            else {
+                continue;
+            };
+            // Where something newer is known, a certificate from the request to join says nothing.
+            if self.directory.bundle(&device.id).is_none() {
+                self.directory.take_relay(cx, &organisation.id, device, &claim.relay_cert);
+                self.directory.take_bundle(cx, &organisation.id, device, &claim.bundle);
+            }
+        }
+        let standing: BTreeSet<DeviceId> = devices.keys().copied().collect();
+        self.links.outside(&standing)
+    }
+
+    /// Notes when a neighbour was last heard.
+    pub(crate) fn heard(&mut self, cx: &mut Cx<'_>, device: &DeviceId) {
+        let known = self.neighbours.entry(*device).or_default();
+        known.last_heard_ms = cx.now.wall_ms;
+        stored::write(cx.store, &stored::neighbour(device), stored::ONLY, known);
+        self.changed = true;
+    }
+
+    /// Builds the snapshot of what is durable now.
+    pub(crate) fn snapshot(&mut self, version: u64, last_event: u64) -> Snapshot {
+        let name = match (&self.organisation, &self.membership) {
+            (Some(organisation), Some(membership)) => {
+                let member = organisation.roster().view.members.get(&membership.member);
+                member.map_or(&self.identity.name, |member| &member.name).clone()
+            }
+            _ => self.identity.name.clone(),
+        };
+        if let Some(organisation) = &self.organisation
+            && self.view.version != organisation.roster().view.version
+        {
+            self.view = Arc::new(organisation.roster().view.clone());
+        }
+        if std::mem::take(&mut self.rekeyed) {
+            self.screening = Arc::new(ScreenKeys {
+                org: self.org_id(),
+                headers: self
+                    .epochs
+                    .newest_first()
+                    .map(|epoch| (epoch.id, epoch.header.clone()))
+                    .collect(),
+                relays: self.directory.relays(),
+            });
+        }
+        if std::mem::take(&mut self.changed) {
+            self.addresses = Arc::new(self.all_addresses());
+            self.last_heard = Arc::new(
+                self.neighbours.iter().map(|(id, known)| (*id, known.last_heard_ms)).collect(),
+            );
+        }
+        Snapshot {
+            version,
+            me: Me {
+                member: self.member(),
+                device: self.identity.device,
+                name,
+                transport: self.identity.transport_key(),
+            },
+            org: self.organisation.as_ref().and_then(|organisation| {
+                Some(OrgInfo { id: organisation.id, name: organisation.roster().name.clone()? })
+            }),
+            roster: Arc::clone(&self.view),
+            screening: Arc::clone(&self.screening),
+            outbox: self.outbox.messages(),
+            held: 0,
+            last_heard: Arc::clone(&self.last_heard),
+            addresses: Arc::clone(&self.addresses),
+            last_event,
+        }
+    }
+
+    fn all_addresses(&self) -> Vec<(Option<TransportKey>, String)> {
+        let typed = self.typed.iter().map(|address| (None, address.clone()));
+        let learned = self.neighbours.iter().filter_map(|(id, known)| {
+            let key = self.organisation.as_ref()?.roster().view.devices.get(id)?.transport;
+            Some(known.addresses.iter().map(move |address| (Some(key), address.clone())))
+        });
+        typed.chain(learned.flatten()).collect()
+    }
+}

@@ -1,0 +1,261 @@
+//! What others may send, and what becomes of it.
+
+use crate::world::{Flying, World};
+use oob_engine::{
+    envelope::{Refusal, Screened, Verdict, screen},
+    input::Input,
+    model::MessageState,
+};
+use oob_proto::{
+    Message,
+    wire::{self, Frame, frame::Kind},
+};
+
+fn envelopes(world: &World, from: usize, to: usize) -> Vec<Flying> {
+    let is_envelope = |flying: &&Flying| {
+        matches!(Frame::read(&flying.frame).unwrap().kind, Some(Kind::Envelope(_)))
+    };
+    world
+        .wire
+        .iter()
+        .filter(|flying| flying.from == from && flying.to == to)
+        .filter(is_envelope)
+        .cloned()
+        .collect()
+}
+
+fn envelope_of(flying: &Flying) -> wire::Envelope {
+    match Frame::read(&flying.frame).unwrap().kind {
+        Some(Kind::Envelope(envelope)) => envelope,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_was_seen_is_not_shown_again_even_after_a_restart() {
+    let mut world = World::organisation(&["Dana", "Sam"]);
+    world.connect(0, 1);
+    for i in 0..20 {
+        world.send(0, 1, &format!("m{i}"));
+    }
+    world.settle();
+    world.kill(1);
+    world.start(1);
+    let link = world.connect(0, 1);
+    world.settle();
+    for mut flying in envelopes(&world, 0, 1) {
+        flying.link = link;
+        world.arrive(&flying);
+    }
+    world.settle();
+    assert_eq!(world.texts(1, 0).len(), 20);
+}
+
+/// An insider with the header key, but not the author's relay key, writes under the author's name.
+#[test]
+fn an_origin_signed_by_anybody_else_is_refused() {
+    let mut world = World::organisation(&["Dana", "Sam", "Mallory"]);
+    world.connect(0, 1);
+    world.send(0, 1, "genuine");
+    world.settle();
+    let keys = world.engine(1).snapshot().screening.clone();
+    let genuine = envelope_of(&envelopes(&world, 0, 1)[0]);
+    assert!(
+        matches!(screen(&keys, genuine.clone()), Verdict::Accept(_)),
+        "control: the genuine one passes"
+    );
+
+    let cover = oob_crypto::envelope::Cover::read(&genuine).unwrap();
+    let (epoch, header) = keys
+        .headers
+        .iter()
+        .find(|(_, header)| oob_crypto::envelope::open_origin(header, &cover).is_ok())
+        .expect("an epoch opens it");
+    let origin = oob_crypto::envelope::open_origin(header, &cover).unwrap();
+    let mut rng = <rand::rngs::StdRng as rand::SeedableRng>::seed_from_u64(3);
+    let forger = oob_crypto::SigningKey::generate(&mut rng);
+    let device = world.engine(0).snapshot().me.device;
+    let org = keys.org.unwrap();
+    let forged = oob_crypto::envelope::EnvelopeKeys {
+        org: &org,
+        epoch: *epoch,
+        header_key: header,
+        device: &device,
+        incarnation: origin.incarnation,
+        rlk_gen: origin.rlk_gen,
+        rlk: &forger,
+    };
+    let (forged, _) = oob_crypto::envelope::seal(
+        &mut rng,
+        &forged,
+        origin.seq + 100,
+        cover.head(),
+        genuine.ct.clone(),
+    )
+    .unwrap();
+    assert!(matches!(screen(&keys, forged), Verdict::Refuse(Refusal::Forged)));
+}
+
+/// A member seals another's ciphertext and tag again under its own origin. Were the tag not bound to the device that
+/// uses it, the genuine message would be used up.
+#[test]
+fn a_member_cannot_use_up_anothers_message_by_sealing_it_again() {
+    let mut world = World::organisation(&["Dana", "Sam", "Mallory"]);
+    world.connect(0, 1);
+    world.send(0, 1, "first");
+    world.settle();
+    world.send(0, 1, "second");
+    // Mallory sees the envelope on its way, and is faster.
+    let flying = world.flying.iter().find(|flying| flying.to == 1).cloned().unwrap();
+    let genuine = envelope_of(&flying);
+    world.connect(2, 1);
+    while let Some(other) =
+        world.flying.iter().position(|flying| flying.from == 2 || flying.to == 2)
+    {
+        let other = world.flying.remove(other).unwrap();
+        world.arrive(&other);
+    }
+    let cover = oob_crypto::envelope::Cover::read(&genuine).unwrap();
+    let keys = world.engine(1).snapshot().screening.clone();
+    let mallory = world.engine(2).snapshot().me.device;
+    let verified = oob_engine::envelope::VerifiedEnvelope {
+        id: [9; 32].into(),
+        device: mallory,
+        incarnation: keys.relays.iter().find(|(_, (device, _))| *device == mallory).unwrap().0.1,
+        seq: 1_000,
+        head: *cover.head(),
+        ct: genuine.ct.clone(),
+    };
+    let link = *world.links.iter().find(|(_, ends)| ends.0 == 2 || ends.1 == 2).unwrap().0;
+    let frames = vec![oob_engine::input::Arrived {
+        bytes: 1,
+        frame: Screened::Envelope(Box::new(verified)),
+    }];
+    world.input(1, Input::Frames { link, frames });
+    world.settle();
+    assert_eq!(world.texts(1, 0), ["first", "second"]);
+    assert!(world.texts(1, 2).is_empty());
+}
+
+#[test]
+fn every_flipped_bit_of_an_envelope_is_refused_and_the_genuine_one_still_opens() {
+    let mut world = World::organisation(&["Dana", "Sam"]);
+    let link = world.connect(0, 1);
+    world.settle();
+    world.send(0, 1, "genuine");
+    let flying = world.flying.pop_front().unwrap();
+    let keys = world.engine(1).snapshot().screening.clone();
+    let genuine = envelope_of(&flying);
+    let (mut refused, mut all) = (0, 0);
+    for part in 0..3 {
+        let len = [genuine.head.len(), genuine.origin.len(), genuine.ct.len()][part];
+        for place in (0..len).step_by(if part == 2 { 37 } else { 1 }) {
+            let mut bad = genuine.clone();
+            [&mut bad.head, &mut bad.origin, &mut bad.ct][part][place] ^= 0x10;
+            all += 1;
+            refused += usize::from(!matches!(screen(&keys, bad.clone()), Verdict::Accept(_)));
+            let frame = Frame::new(Kind::Envelope(bad)).encode_to_vec();
+            world.arrive(&Flying { from: 0, to: 1, link, frame });
+        }
+    }
+    assert_eq!(refused, all);
+    assert!(world.texts(1, 0).is_empty());
+    world.arrive(&flying);
+    assert_eq!(world.texts(1, 0), ["genuine"]);
+}
+
+#[test]
+fn a_receipt_for_what_was_not_written_changes_nothing() {
+    let mut world = World::organisation(&["Dana", "Sam"]);
+    world.connect(0, 1);
+    let (conversation, number) = world.send(0, 1, "one");
+    world.settle();
+    let (_, second) = world.send(0, 1, "two");
+    let state = |world: &World, number| {
+        world.history(0).receipt(&conversation, number).unwrap().unwrap().state
+    };
+    assert_eq!(
+        (state(&world, number), state(&world, second)),
+        (MessageState::Delivered, MessageState::Stored)
+    );
+}
+
+#[test]
+fn garbage_in_every_kind_of_frame_changes_nothing() {
+    let mut world = World::organisation(&["Dana", "Sam"]);
+    let link = world.connect(0, 1);
+    world.settle();
+    let version = world.engine(1).snapshot().roster.version;
+    let junk = || wire::Signed {
+        payload: vec![7; 90],
+        sigs: vec![wire::Sig { key: vec![1; 32], sig: vec![2; 64] }],
+    };
+    let kinds = [
+        Kind::Log(wire::Op { header: Some(junk()), body: vec![1, 2, 3] }),
+        Kind::Log(wire::Op::default()),
+        Kind::Epoch(wire::EpochGrant {
+            ring: 9,
+            epoch_id: vec![1; 16],
+            first_flight: vec![3; 1_400],
+        }),
+        Kind::RelayCert(junk()),
+        Kind::Bundle(junk()),
+        Kind::Have(junk()),
+        Kind::Credit(wire::Credit { records: u64::MAX, bytes: u64::MAX }),
+        Kind::Heartbeat(wire::Heartbeat { time: u64::MAX }),
+        Kind::Envelope(wire::Envelope {
+            head: vec![1; 36],
+            origin: vec![2; 128],
+            ct: vec![3; 512],
+        }),
+    ];
+    for kind in kinds {
+        let frame = Frame::new(kind).encode_to_vec();
+        world.arrive(&Flying { from: 0, to: 1, link, frame });
+    }
+    assert_eq!(world.engine(1).snapshot().roster.version, version);
+    world.send(0, 1, "still here");
+    world.settle();
+    assert_eq!(world.texts(1, 0), ["still here"]);
+}
+
+#[test]
+fn a_greeting_of_another_version_or_a_second_one_ends_the_stream() {
+    let mut world = World::organisation(&["Dana", "Sam"]);
+    for hello in [
+        wire::Hello { version: 2, ..wire::Hello::default() },
+        wire::Hello { version: 1, heads: vec![vec![0; 32]; 257], ..wire::Hello::default() },
+    ] {
+        let link = world.connect(0, 1);
+        world.flying.clear();
+        let frame = Frame::new(Kind::Hello(hello)).encode_to_vec();
+        world.arrive(&Flying { from: 0, to: 1, link, frame });
+        assert!(!world.links.contains_key(&link));
+    }
+    let link = world.connect(0, 1);
+    world.settle();
+    let hello = Frame::new(Kind::Hello(wire::Hello { version: 1, ..wire::Hello::default() }))
+        .encode_to_vec();
+    world.arrive(&Flying { from: 0, to: 1, link, frame: hello });
+    assert!(!world.links.contains_key(&link), "a second greeting");
+}
+
+#[test]
+fn the_wire_shows_no_name_text_or_organisation_in_envelopes_and_greetings() {
+    let marker = "canary-text-5a1e";
+    let mut world = World::organisation(&["Dana-canary", "Sam-canary"]);
+    world.connect(0, 1);
+    world.settle();
+    world.send(0, 1, marker);
+    world.settle();
+    assert_eq!(world.texts(1, 0), [marker], "control: it was said");
+    let org = world.engine(0).snapshot().org.as_ref().unwrap().id.to_vec();
+    let conversation = world.conversation(0, 1).to_vec();
+    let member = world.member(0).to_vec();
+    let device = world.engine(0).snapshot().me.device.to_vec();
+    for flying in envelopes(&world, 0, 1) {
+        for secret in [marker.as_bytes(), b"canary", &org, &conversation, &member, &device] {
+            assert!(!flying.frame.windows(secret.len()).any(|window| window == secret));
+        }
+    }
+}

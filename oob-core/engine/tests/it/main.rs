@@ -1,0 +1,8 @@
+//! The rules of many devices together, without a network.
+
+mod direct;
+mod hostile;
+mod joining;
+mod restart;
+mod roster;
+mod world;

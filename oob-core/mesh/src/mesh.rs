@@ -1,0 +1,315 @@
+//! The handle of a running mesh, and the supervisor of its swarm task.
+
+use futures::{StreamExt, stream::FuturesUnordered};
+use libp2p::identity::Keypair;
+use oob_proto::TransportKey;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use tokio::{
+    sync::{Mutex, mpsc, oneshot, watch},
+    time::{Instant, sleep, timeout},
+};
+
+use crate::{
+    address::{AddressError, FoundBy, Place, Target},
+    book::Heard,
+    config::{MeshConfig, MeshError},
+    driver::{Ask, Command, Driver, Plan},
+    event::{Counters, DownReason, KnownAddress, MeshEvent, PeerInfo},
+    join::JoinStream,
+    shared::Shared,
+};
+
+/// Commands that may wait for the swarm task; whoever gives more waits.
+const COMMANDS: usize = 64;
+
+/// Events that may wait for the owner of the mesh; then they wait inside, at most two per peer.
+const EVENTS: usize = 256;
+
+/// How long the first transport is tried alone when an address leaves open which one.
+const HEAD_START: Duration = Duration::from_millis(300);
+
+/// Longest wait for a join stream: the longest dial and a negotiation.
+const OPEN_JOIN: Duration = Duration::from_secs(10);
+
+/// Wait before a swarm task that failed is replaced, and after each replacement that could not start.
+const AFTER_FAULT: Duration = Duration::from_millis(250);
+
+/// A running mesh. Cheap to clone; the mesh ends when the last clone is dropped, or by [`Mesh::shutdown`].
+#[derive(Debug, Clone)]
+pub struct Mesh {
+    shared: Arc<Shared>,
+    commands: mpsc::Sender<Command>,
+    ended: watch::Receiver<()>,
+}
+
+/// Starts a mesh and returns when it listens.
+///
+/// # Errors
+/// See [`MeshError`].
+pub async fn start(config: MeshConfig) -> Result<(Mesh, mpsc::Receiver<MeshEvent>), MeshError> {
+    let MeshConfig { transport_secret, listen, mdns, private_only } = config;
+    let mut secret = transport_secret;
+    // Takes the bytes over and wipes them.
+    let keypair = Keypair::ed25519_from_bytes(&mut *secret).map_err(|_| MeshError::Secret)?;
+    let public = keypair.public().try_into_ed25519().map_err(|_| MeshError::Secret)?;
+    let key = TransportKey::from(public.to_bytes());
+    let shared = Arc::new(Shared::new(key, private_only));
+    let plan = Plan { keypair, listen, mdns, shared: Arc::clone(&shared) };
+    let (commands, receiver) = mpsc::channel(COMMANDS);
+    let receiver = Arc::new(Mutex::new(receiver));
+    let (events, owner) = mpsc::channel(EVENTS);
+    let guard = Arc::clone(&receiver).lock_owned().await;
+    let driver = Driver::start(&plan, guard, events.clone()).await?;
+    let (end, ended) = watch::channel(());
+    tokio::spawn(async move {
+        supervise(plan, driver, receiver, events).await;
+        drop(end);
+    });
+    Ok((Mesh { shared, commands, ended }, owner))
+}
+
+/// Runs the swarm task. One that panics takes its links along and nothing else: it is replaced.
+async fn supervise(
+    plan: Plan,
+    first: Driver,
+    commands: Arc<Mutex<mpsc::Receiver<Command>>>,
+    events: mpsc::Sender<MeshEvent>,
+) {
+    let mut driver = first;
+    loop {
+        let Err(error) = tokio::spawn(driver.run()).await else { return };
+        if !error.is_panic() {
+            return;
+        }
+        tracing::error!(%error, "the swarm task failed and is replaced");
+        plan.shared.counts.faults.add();
+        let lost = std::mem::take(&mut *plan.shared.live());
+        for key in lost.into_keys() {
+            let down = MeshEvent::Down { key, reason: DownReason::Fault };
+            if events.send(down).await.is_err() {
+                return;
+            }
+        }
+        driver = loop {
+            sleep(AFTER_FAULT).await;
+            let guard = Arc::clone(&commands).lock_owned().await;
+            if guard.is_closed() || events.is_closed() {
+                return;
+            }
+            match Driver::start(&plan, guard, events.clone()).await {
+                Ok(driver) => break driver,
+                Err(error) => tracing::error!(%error, "the swarm task could not be replaced yet"),
+            }
+        };
+    }
+}
+
+impl Mesh {
+    /// Returns our own transport key.
+    pub fn local_key(&self) -> TransportKey {
+        self.shared.key
+    }
+
+    /// Returns where we can be reached, per interface, as multiaddrs with `/p2p/`; loopback only if there is nothing else.
+    pub fn listening(&self) -> Vec<String> {
+        self.shared.listening().addresses.clone()
+    }
+
+    /// Returns the port we listen on if the usual one was taken.
+    pub fn moved_port(&self) -> Option<u16> {
+        self.shared.listening().moved_port
+    }
+
+    /// Replaces the set of admitted peers. Links of peers no longer in it are closed before this returns.
+    pub async fn allow(&self, roster: BTreeSet<TransportKey>) {
+        let (done, is_done) = oneshot::channel();
+        if self.commands.send(Command::Allow { roster, done }).await.is_ok() {
+            let _ = is_done.await;
+        }
+    }
+
+    /// Learns an address, `IP:PORT` or multiaddr, and dials it soon if its peer is in the roster or not known. Returns it in
+    /// one form for all.
+    ///
+    /// # Errors
+    /// A text that is no address, or one that this mesh may not dial.
+    pub async fn learn(
+        &self,
+        peer: Option<TransportKey>,
+        address: &str,
+        found_by: FoundBy,
+    ) -> Result<String, AddressError> {
+        let Target { places, key, normalised } = Target::parse(address)?;
+        if let (Some(peer), Some(key)) = (peer, key)
+            && peer != key
+        {
+            return Err(AddressError::OtherPeer { text: normalised });
+        }
+        self.check_private(&places, &normalised)?;
+        let peer = peer.or(key);
+        if peer == Some(self.shared.key) {
+            return Ok(normalised);
+        }
+        let now = Instant::now();
+        for place in places {
+            let heard = match peer {
+                Some(key) => {
+                    let roster = self.shared.roster().clone();
+                    self.shared.book().hear(key, place, found_by, &roster, now)
+                }
+                None => self.shared.book().hear_unknown(place, found_by, now),
+            };
+            if heard == Heard::Refused {
+                self.shared.counts.addresses_refused.add();
+                continue;
+            }
+            let command = match peer {
+                Some(key) => Command::Heard { key },
+                None => Command::HeardUnknown { place },
+            };
+            self.commands.send(command).await.map_err(|_| AddressError::Stopped)?;
+        }
+        Ok(normalised)
+    }
+
+    fn check_private(&self, places: &[Place], text: &str) -> Result<(), AddressError> {
+        if self.shared.private_only && !places.iter().all(|place| place.is_private()) {
+            return Err(AddressError::NotPrivate { text: text.to_owned() });
+        }
+        Ok(())
+    }
+
+    /// Returns every address of roster peers and of peers not identified yet.
+    pub fn known(&self) -> Vec<KnownAddress> {
+        let roster = self.shared.roster().clone();
+        self.shared.book().known(&roster)
+    }
+
+    /// Returns the addresses heard of peers that are not in the roster: candidates to join at.
+    pub fn seen_strangers(&self) -> Vec<KnownAddress> {
+        let roster = self.shared.roster().clone();
+        self.shared.book().strangers(&roster)
+    }
+
+    /// Dials an address, whoever is there, and opens a join stream on a connection of its own.
+    ///
+    /// # Errors
+    /// Nobody there, somebody else than `/p2p/` says, or nobody who speaks the join protocol; at most 10 seconds later.
+    ///
+    /// # Cancel safety
+    /// Safe: a connection that nobody waits for is closed.
+    pub async fn open_join(&self, address: &str) -> Result<JoinStream, MeshError> {
+        let Target { places, key, normalised } = Target::parse(address)?;
+        self.check_private(&places, &normalised)?;
+        let mut attempts = FuturesUnordered::new();
+        for (at, place) in (0u32..).zip(places) {
+            attempts.push(async move {
+                sleep(HEAD_START.saturating_mul(at)).await;
+                let (reply, answer) = oneshot::channel();
+                let ask = Ask { place, key, reply };
+                self.commands.send(Command::Join(ask)).await.map_err(|_| MeshError::Stopped)?;
+                answer.await.map_err(|_| MeshError::Stopped)?
+            });
+        }
+        let race = async {
+            let mut failed = None;
+            while let Some(result) = attempts.next().await {
+                match result {
+                    Ok(stream) => return Ok(stream),
+                    // Somebody who is there but does not speak with us says more than nobody.
+                    Err(error) if matches!(failed, Some(MeshError::NoJoin { .. })) => drop(error),
+                    Err(error) => failed = Some(error),
+                }
+            }
+            Err(failed.unwrap_or(MeshError::Stopped))
+        };
+        timeout(OPEN_JOIN, race).await.unwrap_or_else(|_| {
+            let reason = "no answer in time".to_owned();
+            Err(MeshError::Unreachable { address: normalised, reason })
+        })
+    }
+
+    /// Closes the connections to a peer. It may come back: the roster decides who is admitted.
+    pub async fn disconnect(&self, key: TransportKey) {
+        let (done, is_done) = oneshot::channel();
+        if self.commands.send(Command::Disconnect { key, done }).await.is_ok() {
+            let _ = is_done.await;
+        }
+    }
+
+    /// Returns the live links.
+    pub fn peers(&self) -> Vec<PeerInfo> {
+        self.shared.peers()
+    }
+
+    /// Returns what was refused or went wrong since the start.
+    pub fn counters(&self) -> Counters {
+        self.shared.counts.read()
+    }
+
+    /// Closes every link and stops; returns when the sockets are closed.
+    pub async fn shutdown(&self) {
+        if self.commands.send(Command::Shutdown).await.is_ok() {
+            let mut ended = self.ended.clone();
+            // Nothing is ever sent on it: it ends with the supervisor.
+            let _ = ended.changed().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Listen;
+    use zeroize::Zeroizing;
+
+    async fn begin(seed: u8) -> (Mesh, mpsc::Receiver<MeshEvent>) {
+        let listen = Listen::Explicit(vec!["/ip4/127.0.0.1/tcp/0".to_owned()]);
+        let transport_secret = Zeroizing::new([seed; 32]);
+        start(MeshConfig { transport_secret, listen, mdns: false, private_only: true })
+            .await
+            .unwrap()
+    }
+
+    /// Waits for an event that fits; how long is the test runner's affair.
+    async fn wait(
+        events: &mut mpsc::Receiver<MeshEvent>,
+        fits: fn(&MeshEvent) -> bool,
+    ) -> MeshEvent {
+        loop {
+            let event = events.recv().await.unwrap();
+            if fits(&event) {
+                return event;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_swarm_task_that_panics_takes_its_links_along_and_nothing_else() {
+        let (a, mut events_a) = begin(1).await;
+        let (b, mut events_b) = begin(2).await;
+        a.allow([b.local_key()].into()).await;
+        b.allow([a.local_key()].into()).await;
+        a.learn(None, &b.listening()[0], FoundBy::Typed).await.unwrap();
+        let up = |event: &MeshEvent| matches!(event, MeshEvent::Up(_));
+        let _links = (wait(&mut events_a, up).await, wait(&mut events_b, up).await);
+        a.commands.send(Command::Panic).await.unwrap();
+        let fault = DownReason::Fault;
+        let MeshEvent::Down { reason, .. } =
+            wait(&mut events_a, |event| matches!(event, MeshEvent::Down { .. })).await
+        else {
+            panic!("not down")
+        };
+        assert_eq!((reason, a.counters().faults), (fault, 1));
+        // Roster and addresses are still known, so the link comes back by itself.
+        wait(&mut events_a, up).await;
+        wait(&mut events_b, up).await;
+    }
+
+    #[tokio::test]
+    async fn a_mesh_that_nobody_holds_any_more_ends() {
+        let (a, mut events) = begin(1).await;
+        drop(a);
+        while events.recv().await.is_some() {}
+    }
+}

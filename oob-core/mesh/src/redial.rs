@@ -1,0 +1,197 @@
+//! When to dial again (mesh.md, 5): soon after a hearing, then ever more rarely, never in step with others.
+
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Wait after the first dial that failed; doubled each time.
+const FIRST: Duration = Duration::from_millis(250);
+
+/// Longest wait: a peer that comes back unheard is found after this at the latest.
+const LONGEST: Duration = Duration::from_secs(15);
+
+/// How long the higher of two keys leaves the dialling to the lower, so that both do not dial at once.
+const YIELD: Duration = Duration::from_millis(300);
+
+/// A link that lived shorter is treated as a failed dial, so that a peer who drops us at once is not dialled in a loop.
+const SHORT_LIVED: Duration = Duration::from_secs(5);
+
+/// Dials per second over a while, and how many may come at once: a roster of fifty is dialled at start without waiting,
+/// forged announcements get no more than this.
+const RATE: f64 = 10.0;
+const BURST: f64 = 50.0;
+
+/// The dialling of one peer, or of one address of nobody yet.
+#[derive(Debug, Clone)]
+pub(crate) struct Redial {
+    /// Whether our key is the lower of the two.
+    first: bool,
+    failures: u32,
+    next: Option<Instant>,
+    last: Option<Instant>,
+    dialling: bool,
+    heard_meanwhile: bool,
+}
+
+impl Redial {
+    pub(crate) fn new(first: bool) -> Self {
+        Self { first, failures: 0, next: None, last: None, dialling: false, heard_meanwhile: false }
+    }
+
+    /// Something was heard of the peer: it may be reachable now.
+    pub(crate) fn hear(&mut self, now: Instant) {
+        self.failures = 0;
+        if self.dialling {
+            self.heard_meanwhile = true;
+            return;
+        }
+        let polite = if self.first { now } else { now + YIELD };
+        // However often somebody is announced, two dials are this far apart.
+        let spaced = self.last.map_or(polite, |last| polite.max(last + FIRST));
+        self.next = Some(self.next.map_or(spaced, |next| next.min(spaced)));
+    }
+
+    /// Returns when to dial, unless a dial is on its way.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.next.filter(|_| !self.dialling)
+    }
+
+    /// A dial begins.
+    pub(crate) fn begin(&mut self, now: Instant) {
+        self.dialling = true;
+        self.heard_meanwhile = false;
+        self.last = Some(now);
+        self.next = None;
+    }
+
+    /// The dial could not even begin, since another connection to the peer is about to end.
+    pub(crate) fn postpone(&mut self, now: Instant) {
+        self.dialling = false;
+        self.next = Some(now + FIRST);
+    }
+
+    /// A dial failed, or what it opened was refused. `jitter` is between 0 and 1.
+    pub(crate) fn fail(&mut self, now: Instant, jitter: f64) {
+        let heard = std::mem::take(&mut self.heard_meanwhile);
+        self.dialling = false;
+        let doubled = FIRST.saturating_mul(1 << self.failures.min(6)).min(LONGEST);
+        self.failures = self.failures.saturating_add(1);
+        let wait = doubled.mul_f64(0.8 + 0.4 * jitter.clamp(0.0, 1.0));
+        self.next = Some(now + if heard { FIRST } else { wait });
+    }
+
+    /// The dial came through, or the peer's did.
+    pub(crate) fn succeed(&mut self) {
+        self.dialling = false;
+        self.heard_meanwhile = false;
+        self.next = None;
+    }
+
+    /// A link that lived this long is down.
+    pub(crate) fn lost(&mut self, lived: Duration, now: Instant, jitter: f64) {
+        if lived < SHORT_LIVED {
+            self.fail(now, jitter);
+        } else {
+            self.failures = 0;
+            self.hear(now);
+        }
+    }
+}
+
+/// How many dials all peers together may have.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    left: f64,
+    at: Instant,
+}
+
+impl Budget {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { left: BURST, at: now }
+    }
+
+    /// Takes one dial, or says when there will be one.
+    pub(crate) fn take(&mut self, now: Instant) -> Result<(), Instant> {
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        self.left = (self.left + passed * RATE).min(BURST);
+        self.at = now;
+        if self.left >= 1.0 {
+            self.left -= 1.0;
+            Ok(())
+        } else {
+            Err(now + Duration::from_secs_f64(1.0 / RATE))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_fifteen_seconds_and_differ_by_a_fifth() {
+        let (mut redial, now) = (Redial::new(true), Instant::now());
+        let mut waits = Vec::new();
+        for _ in 0..9 {
+            redial.begin(now);
+            redial.fail(now, 0.5);
+            waits.push((redial.due().unwrap() - now).as_millis());
+        }
+        assert_eq!(waits, [250, 500, 1000, 2000, 4000, 8000, 15_000, 15_000, 15_000]);
+        redial.fail(now, 1.0);
+        assert_eq!(redial.due().unwrap() - now, Duration::from_secs(18));
+        redial.fail(now, 0.0);
+        assert_eq!(redial.due().unwrap() - now, Duration::from_secs(12));
+    }
+
+    #[test]
+    fn a_hearing_breaks_the_backoff_and_the_higher_key_yields() {
+        let now = Instant::now();
+        for (first, wait) in [(true, 0), (false, 300)] {
+            let mut redial = Redial::new(first);
+            (0..8).for_each(|_| redial.fail(now, 0.5));
+            redial.hear(now);
+            assert_eq!(redial.due().unwrap() - now, Duration::from_millis(wait));
+        }
+    }
+
+    #[test]
+    fn announcing_a_peer_all_the_time_does_not_have_it_dialled_all_the_time() {
+        let (mut redial, start) = (Redial::new(true), Instant::now());
+        let mut dials = 0;
+        for millis in 0..10_000 {
+            let now = start + Duration::from_millis(millis);
+            redial.hear(now);
+            if redial.due().is_some_and(|due| due <= now) {
+                redial.begin(now);
+                redial.fail(now, 0.5);
+                dials += 1;
+            }
+        }
+        assert!(dials <= 41, "{dials}");
+    }
+
+    #[test]
+    fn all_dials_together_are_ten_a_second_after_a_burst_of_fifty() {
+        let start = Instant::now();
+        let mut budget = Budget::new(start);
+        let taken = (0..10_000)
+            .filter(|millis| budget.take(start + Duration::from_millis(*millis)).is_ok())
+            .count();
+        assert!((145..=151).contains(&taken), "{taken}");
+    }
+
+    #[test]
+    fn a_long_link_is_redialled_at_once_and_a_short_one_is_not() {
+        let now = Instant::now();
+        let mut redial = Redial::new(true);
+        redial.begin(now);
+        redial.succeed();
+        redial.lost(Duration::from_secs(60), now + Duration::from_secs(60), 0.5);
+        assert_eq!(redial.due(), Some(now + Duration::from_secs(60)));
+        redial.begin(now + Duration::from_secs(60));
+        redial.succeed();
+        let later = now + Duration::from_secs(61);
+        redial.lost(Duration::from_secs(1), later, 0.5);
+        assert_eq!(redial.due(), Some(later + FIRST));
+    }
+}

@@ -1,0 +1,6 @@
+//! The mesh over real sockets on loopback, port 0, in real time.
+
+mod links;
+mod refusals;
+mod strangers;
+mod support;

@@ -1,0 +1,142 @@
+//! What a store stands on: an ordered tree of bytes, and two small files written in place.
+//!
+//! Everything above this module sees only these traits. [`SledTree`] and [`FileCells`] are the real thing,
+//! [`MemoryTree`] and [`MemoryCells`] forget everything, and [`CrashDisk`] forgets exactly what was not synced.
+
+mod file_cells;
+mod memory;
+mod sled_tree;
+
+// Above memory, which it is made of.
+mod crash;
+
+use std::io;
+use std::sync::Arc;
+
+pub use crash::CrashDisk;
+pub use file_cells::FileCells;
+pub use memory::{MemoryCells, MemoryTree};
+pub use sled_tree::SledTree;
+pub(crate) use sled_tree::sync_folder;
+
+/// A record as the tree sees it: key and value.
+pub type Kv = (Vec<u8>, Vec<u8>);
+
+/// Both ends of a scan, inclusive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyRange {
+    /// The lowest key that may be returned.
+    pub first: Vec<u8>,
+    /// The highest key that may be returned.
+    pub last: Vec<u8>,
+}
+
+/// Writes that happen together or not at all; `None` removes the key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// Each key once, with its new value.
+    pub writes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+impl Batch {
+    /// Returns the bytes of all keys and values.
+    pub fn bytes(&self) -> u64 {
+        self.writes.iter().map(|(k, v)| (k.len() + v.as_ref().map_or(0, Vec::len)) as u64).sum()
+    }
+}
+
+/// Why a backend could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackendError {
+    /// Too little room for this batch; nothing of it was written.
+    #[error("disk is full: {free} bytes free, {needed} needed")]
+    Full {
+        /// What is left.
+        free: u64,
+        /// What this batch may need at worst.
+        needed: u64,
+    },
+    /// What is stored cannot be read back.
+    #[error("{0}")]
+    Damaged(String),
+    /// The backend was closed.
+    #[error("backend is closed")]
+    Closed,
+    /// The operating system refused.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// Reads of a tree, from any thread, never waiting for a sync.
+pub trait Reader: Send + Sync {
+    /// Returns the value of a key.
+    ///
+    /// # Errors
+    /// When the tree cannot be read.
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, BackendError>;
+
+    /// Returns up to `limit` records of a range, from its last key down if `reverse`.
+    ///
+    /// # Errors
+    /// When the tree cannot be read.
+    fn scan(&self, range: &KeyRange, reverse: bool, limit: usize) -> Result<Vec<Kv>, BackendError>;
+}
+
+/// An ordered tree with atomic batches and a durable sync.
+pub trait Backend: Send {
+    /// Refuses if a batch of so many bytes might not fit. Called before anything of it is written.
+    ///
+    /// # Errors
+    /// [`BackendError::Full`].
+    fn room(&self, bytes: u64) -> Result<(), BackendError>;
+
+    /// Writes a batch, whole and in order with the batches before; readers see all of it or nothing.
+    ///
+    /// # Errors
+    /// After any error the tree may hold the batch or not, and must be opened again.
+    fn apply(&mut self, batch: &Batch) -> Result<(), BackendError>;
+
+    /// Returns when everything applied so far would survive a power cut.
+    ///
+    /// # Errors
+    /// After any error nothing may be promised any more, and the tree must be opened again.
+    fn sync(&mut self) -> Result<(), BackendError>;
+
+    /// Returns a reader of this tree.
+    fn reader(&self) -> Arc<dyn Reader>;
+
+    /// Lets go of everything; readers answer [`BackendError::Closed`] from now on.
+    fn close(&mut self);
+}
+
+/// A small file that is overwritten in place, never copied.
+pub trait Cells: Send {
+    /// Returns everything in the file.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    fn read(&self) -> io::Result<Vec<u8>>;
+
+    /// Overwrites part of the file, growing it with zeros as needed.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Returns when everything written so far would survive a power cut.
+    ///
+    /// # Errors
+    /// When the file cannot be synced.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// The three parts of a store that keep bytes.
+pub struct Parts {
+    /// The records.
+    pub tree: Box<dyn Backend>,
+    /// The key slots.
+    pub slots: Box<dyn Cells>,
+    /// The keyring.
+    pub keyring: Box<dyn Cells>,
+}

@@ -1,0 +1,228 @@
+//! The folder of a store: what lies where, who may read it, and who has it open.
+//!
+//! ```text
+//! lock       the number of the process that has the store open
+//! keyring    the root key under the passphrase, the last checkpoint
+//! slots      keys that can be destroyed
+//! store/     the records
+//! making     only while a store is being made, so that a half-made one is not taken for a lost one
+//! trial/     only while a store that was not closed in peace is being looked at
+//! ```
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::backend::sync_folder;
+use crate::error::StoreError;
+use crate::keyring::Rest;
+
+/// The paths of a store.
+#[derive(Debug, Clone)]
+pub(crate) struct Home {
+    dir: PathBuf,
+}
+
+/// Held as long as the store is open; the lock goes when the file is closed, also by the system after a crash.
+#[derive(Debug)]
+pub(crate) struct Lock(File);
+
+impl Home {
+    pub(crate) fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_path_buf() }
+    }
+
+    pub(crate) fn keyring(&self) -> PathBuf {
+        self.dir.join("keyring")
+    }
+
+    pub(crate) fn slots(&self) -> PathBuf {
+        self.dir.join("slots")
+    }
+
+    pub(crate) fn store(&self) -> PathBuf {
+        self.dir.join("store")
+    }
+
+    fn making(&self) -> PathBuf {
+        self.dir.join("making")
+    }
+
+    fn trial(&self) -> PathBuf {
+        self.dir.join("trial")
+    }
+
+    pub(crate) fn missing(&self) -> StoreError {
+        StoreError::Missing { dir: self.dir.clone() }
+    }
+
+    /// Says whether there is a store, or what is left of one.
+    pub(crate) fn is_taken(&self) -> bool {
+        !self.making().exists()
+            && [self.keyring(), self.slots(), self.store()].iter().any(|path| path.exists())
+    }
+
+    /// Takes the lock; the folder must be there.
+    pub(crate) fn lock(&self) -> Result<Lock, StoreError> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let mut file =
+            options.open(self.dir.join("lock")).map_err(StoreError::io("open lock file"))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let mut text = String::new();
+                // Whatever stands there is only shown; a number longer than this is none.
+                let _ = Read::by_ref(&mut file).take(16).read_to_string(&mut text);
+                return Err(StoreError::Busy { pid: text.trim().parse().unwrap_or(0) });
+            }
+            Err(errno) => return Err(StoreError::io("take lock file")(errno.into())),
+        }
+        file.set_len(0)
+            .and_then(|()| writeln!(file, "{}", std::process::id()))
+            .map_err(StoreError::io("write lock file"))?;
+        Ok(Lock(file))
+    }
+
+    /// Makes the folder if there is none; its name is durable on return.
+    pub(crate) fn make_folder(&self) -> Result<(), StoreError> {
+        let make = || {
+            let missing: Vec<&Path> = self.dir.ancestors().filter(|dir| !dir.exists()).collect();
+            DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+            for parent in missing.into_iter().filter_map(Path::parent) {
+                // The parent of a relative name is the empty path, which cannot be opened.
+                let here = parent.as_os_str().is_empty();
+                sync_folder(if here { Path::new(".") } else { parent })?;
+            }
+            Ok(())
+        };
+        make().map_err(StoreError::io("make folder"))
+    }
+
+    /// Clears away a store that was never finished, and notes that one is being made.
+    pub(crate) fn begin(&self) -> Result<(), StoreError> {
+        let begin = || {
+            OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(self.making())?
+                .sync_all()?;
+            sync_folder(&self.dir)?;
+            remove(&self.keyring())?;
+            remove(&self.slots())?;
+            remove(&self.store())?;
+            DirBuilder::new().mode(0o700).create(self.store())
+        };
+        begin().map_err(StoreError::io("make store"))
+    }
+
+    /// Notes that the store is whole.
+    pub(crate) fn finish(&self) -> Result<(), StoreError> {
+        let finish = || {
+            sync_folder(&self.dir)?;
+            remove(&self.making())?;
+            sync_folder(&self.dir)
+        };
+        finish().map_err(StoreError::io("make store"))
+    }
+
+    /// Takes every right from everybody else, whatever the folder was like before.
+    pub(crate) fn restrict(&self) -> Result<(), StoreError> {
+        let own = || {
+            set_mode(&self.dir, 0o700)?;
+            for path in [self.keyring(), self.slots(), self.dir.join("lock")] {
+                set_mode(&path, 0o600)?;
+            }
+            restrict_tree(&self.store())
+        };
+        own().map_err(StoreError::io("restrict folder"))
+    }
+
+    /// Returns how the tree's file looks now.
+    pub(crate) fn rest(&self) -> io::Result<Rest> {
+        let meta = fs::metadata(self.store().join("db"))?;
+        let written = meta.modified()?.duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
+        Ok(Rest { len: meta.len(), secs: written.as_secs(), nanos: written.subsec_nanos() })
+    }
+
+    /// Copies the tree, so that a look at it changes nothing. The copy goes when it is dropped.
+    pub(crate) fn trial_copy(&self) -> io::Result<Trial> {
+        let trial = Trial(self.trial());
+        remove(&trial.0)?;
+        copy_tree(&self.store(), &trial.0)?;
+        Ok(trial)
+    }
+}
+
+/// A copy of the tree to look at.
+pub(crate) struct Trial(pub(crate) PathBuf);
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        if let Err(error) = remove(&self.0) {
+            tracing::warn!(%error, "copy of the store could not be removed");
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // An empty lock file is not mistaken for a running process by whoever looks at it.
+        let _ = self.0.set_len(0);
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    let meta = fs::metadata(path)?;
+    if meta.permissions().mode() & 0o7777 == mode {
+        return Ok(());
+    }
+    fs::set_permissions(path, Permissions::from_mode(mode))
+}
+
+fn restrict_tree(dir: &Path) -> io::Result<()> {
+    set_mode(dir, 0o700)?;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            restrict_tree(&entry.path())?;
+        } else {
+            set_mode(&entry.path(), 0o600)?;
+        }
+    }
+    Ok(())
+}
+
+/// Copies a folder of plain files and folders; anything else in it is not ours and is left out.
+fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        let target = to.join(entry.file_name());
+        if kind.is_dir() {
+            copy_tree(&entry.path(), &target)?;
+        } else if kind.is_file() {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
