@@ -1,2 +1,5 @@
-//! The binary `oob`.
-fn main() {}
+//! The binary `oob`; all of it is in the library.
+
+fn main() -> std::process::ExitCode {
+    oob_daemon::run(std::env::args_os())
+}

@@ -1,9 +1,6 @@
 //! What goes out once a batch is durable: effects to the network, replies to callers.
 
-use crate::{
-    input::{LinkId, Ticket},
-    model::Role,
-};
+use crate::model::{LinkId, Role, Ticket};
 use oob_proto::{ConversationId, MemberId, MessageId, OrgId, wire};
 
 /// Something to do on the network. Doing it twice, or not at all because of a crash, does no harm.

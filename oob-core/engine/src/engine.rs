@@ -5,9 +5,9 @@ use crate::{
     cx::{Cx, Out, Rng},
     effect::{Answer, CommandError, Effect, Reply},
     event::{Event, Numbered},
-    input::{Command, Input, LinkId, Ticket},
+    input::{Command, Input},
     join::Shaken,
-    model::{DeviceClass, MessageState, Name, Now},
+    model::{DeviceClass, LinkId, MessageState, Name, Now},
     own::{Identity, Life},
     snapshot::Snapshot,
     state::{State, TYPED_ADDRESSES},
@@ -17,7 +17,7 @@ use oob_crypto::DhSecret;
 use oob_proto::{limits, wire};
 use oob_store::{Order, Store, StoreError};
 use rand_core::CryptoRng;
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 use zeroize::Zeroizing;
 
 /// Old keys are looked at this often.
@@ -63,12 +63,18 @@ pub struct Engine {
 }
 
 /// Secrets that the network's part of a node needs.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct LocalKeys {
     /// Ed25519 secret of the libp2p identity.
     pub transport_secret: Zeroizing<[u8; 32]>,
     /// Static key of join handshakes.
     pub dnk: DhSecret,
+}
+
+impl fmt::Debug for LocalKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LocalKeys(..)")
+    }
 }
 
 /// What leaves after a batch, all of it durable.
@@ -469,11 +475,4 @@ fn stored_event(event: &Event) -> wire::StoredEvent {
         Event::Org { org } => Kind::Org(org.to_vec()),
     };
     wire::StoredEvent { kind: Some(kind) }
-}
-
-impl Ticket {
-    /// The ticket after this one.
-    pub fn next(self) -> Self {
-        Self(self.0.wrapping_add(1))
-    }
 }

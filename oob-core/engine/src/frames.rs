@@ -5,8 +5,8 @@ use crate::{
     cx::Cx,
     effect::Effect,
     envelope::{Screened, VerifiedEnvelope},
-    input::{Arrived, LinkId},
-    model::{Device, RangeSet},
+    input::Arrived,
+    model::{Device, LinkId, RangeSet},
     roster::{BundleClaim, RelayClaim},
     session::{OpenError, Opened},
     state::State,
@@ -324,7 +324,7 @@ impl State {
         seq: u64,
     ) {
         if self.seen.mark(device, life, seq)
-            && let Some(link) = self.links.to_device(device)
+            && let Some(link) = self.links.of_device(device)
         {
             link.have_changed(cx.now.mono_ms);
         }

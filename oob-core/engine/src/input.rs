@@ -1,19 +1,13 @@
 //! What comes in: commands of people, links, and frames that passed screening.
 
+pub use crate::model::{LinkId, Ticket};
+
 use crate::{
     envelope::Screened,
     model::{DeviceClass, Name, Role, Text},
 };
 use oob_crypto::DhPublic;
 use oob_proto::{ConversationId, MemberId, TransportKey, wire};
-
-/// Names a command, so that its reply finds the caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(pub u64);
-
-/// Names one live stream to a neighbour; a new stream to the same neighbour has a new id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LinkId(pub u64);
 
 /// One thing that happened.
 #[derive(Debug)]

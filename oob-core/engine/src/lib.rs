@@ -57,11 +57,13 @@ mod post;
 // layer: features
 mod conversation;
 mod sync;
-// layer: the whole
-mod engine;
+// layer: all state
+mod state;
+// layer: between devices
 mod frames;
 mod join;
-mod state;
+// layer: the whole
+mod engine;
 
 pub use conversation::History;
 pub use engine::{Engine, EngineError, LocalKeys, Outcome};

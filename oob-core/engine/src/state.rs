@@ -170,7 +170,7 @@ impl State {
 
     /// Judges the log again if it grew, and takes what it brings: certificates in requests to join. Streams of devices
     /// that are not in the roster any more are to be closed by the caller.
-    pub(crate) fn refresh_roster(&mut self, cx: &mut Cx<'_>) -> Vec<crate::input::LinkId> {
+    pub(crate) fn refresh_roster(&mut self, cx: &mut Cx<'_>) -> Vec<crate::model::LinkId> {
         let Some(organisation) = &mut self.organisation else { return Vec::new() };
         if !organisation.refresh() {
             return Vec::new();

@@ -1,4 +1,4 @@
-//! Two connections to one peer: which of them carries the link (protocol.md, ruling 12).
+//! Two connections to one peer: which of them carries the link (docs/protocol.md, section 11).
 //!
 //! What counts is the sync stream, which only the dialler of a connection opens. Each side lets at most one connection
 //! per peer stand for the link:

@@ -1,5 +1,7 @@
 //! What a mesh is started with, and why it could not start.
 
+use std::fmt;
+
 use zeroize::Zeroizing;
 
 /// The port everybody listens on unless told otherwise.
@@ -9,7 +11,6 @@ pub const DEFAULT_PORT: u16 = 4801;
 pub const PORTS_TRIED: u16 = 64;
 
 /// How a mesh is started.
-#[derive(Debug)]
 pub struct MeshConfig {
     /// Secret half of this device's transport key (an Ed25519 seed).
     pub transport_secret: Zeroizing<[u8; 32]>,
@@ -19,6 +20,17 @@ pub struct MeshConfig {
     pub mdns: bool,
     /// Whether to dial nothing outside loopback, private, link-local and unique local ranges.
     pub private_only: bool,
+}
+
+impl fmt::Debug for MeshConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { transport_secret: _, listen, mdns, private_only } = self;
+        f.debug_struct("MeshConfig")
+            .field("listen", listen)
+            .field("mdns", mdns)
+            .field("private_only", private_only)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Where a mesh listens.

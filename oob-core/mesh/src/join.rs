@@ -1,4 +1,4 @@
-//! The join stream: messages between two devices of which one may not be in the roster yet (protocol.md, ruling 8).
+//! The join stream: messages between two devices of which one may not be in the roster yet (docs/protocol.md, section 5.2).
 
 use futures::{AsyncReadExt, AsyncWriteExt};
 use oob_proto::TransportKey;

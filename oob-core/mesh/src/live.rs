@@ -1,5 +1,5 @@
-//! One live sync stream: framing, heartbeat, and knowing when the other side is gone (mesh.md; protocol.md, section 3,
-//! "On the stream"). A frame is a u32 big-endian length and that many bytes.
+//! One live sync stream: framing, heartbeat, and knowing when the other side is gone (docs/protocol.md, section 10.1). A
+//! frame is a u32 big-endian length and that many bytes.
 
 use bytes::Bytes;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, io::ReadHalf};

@@ -1,4 +1,5 @@
-//! When to dial again (mesh.md, 5): soon after a hearing, then ever more rarely, never in step with others.
+//! When to dial again (docs/ARCHITECTURE.md, "Finding each other"): soon after a hearing, then ever more rarely, never in
+//! step with others.
 
 use std::time::Duration;
 use tokio::time::Instant;

@@ -1,12 +1,14 @@
 //! Plain data, valid by construction; knows nothing of who uses it.
 
 mod conversation;
+mod handle;
 mod name;
 mod org;
 mod ranges;
 mod time;
 
 pub use conversation::{Message, MessageState, Receipt};
+pub use handle::{LinkId, Ticket};
 pub use name::{Name, NameError, Text, TextError};
 pub use oob_crypto::Ring;
 pub use org::{Device, DeviceClass, Member, Role};

@@ -200,8 +200,8 @@ impl BundleClaim {
 /// What an operation says of a device, checked once when the operation comes in.
 #[derive(Debug)]
 pub(crate) enum Claim {
-    Device(CertifiedDevice),
-    Join(JoinClaim),
+    Device(Box<CertifiedDevice>),
+    Join(Box<JoinClaim>),
 }
 
 impl Claim {
@@ -211,10 +211,12 @@ impl Claim {
             wire::op_body::Kind::Device(device) => {
                 CertifiedDevice::parse(org, author, device.certificate.as_ref()?)
                     .ok()
-                    .map(Self::Device)
+                    .map(|certified| Self::Device(Box::new(certified)))
             }
             wire::op_body::Kind::InviteRedeemed(redeemed) => {
-                JoinClaim::parse(org, redeemed.request.as_ref()?).ok().map(Self::Join)
+                JoinClaim::parse(org, redeemed.request.as_ref()?)
+                    .ok()
+                    .map(|claim| Self::Join(Box::new(claim)))
             }
             _ => None,
         }

@@ -139,7 +139,7 @@ impl Organisation {
     /// The newest certificates in requests to join, for a directory that has none newer.
     pub(crate) fn join_claims(&self) -> impl Iterator<Item = &JoinClaim> {
         self.log.ordered().filter_map(|(_, entry)| match entry.claim.as_deref() {
-            Some(claim::Claim::Join(claim)) => Some(claim),
+            Some(claim::Claim::Join(claim)) => Some(claim.as_ref()),
             _ => None,
         })
     }

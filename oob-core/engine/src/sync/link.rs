@@ -1,7 +1,7 @@
 //! One live stream: what was greeted, sent and credited on it. Everything here starts anew with each stream; what must
 //! last lies in the outbox and the log.
 
-use crate::input::LinkId;
+use crate::model::LinkId;
 use oob_proto::{DeviceId, OpHash, limits};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -159,7 +159,7 @@ impl Links {
         self.links.get_mut(&id)
     }
 
-    pub(crate) fn to_device(&mut self, device: &DeviceId) -> Option<&mut Link> {
+    pub(crate) fn of_device(&mut self, device: &DeviceId) -> Option<&mut Link> {
         self.links.get_mut(self.by_device.get(device)?)
     }
 

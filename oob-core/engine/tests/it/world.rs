@@ -53,8 +53,6 @@ pub(crate) struct World {
     pub(crate) wire: Vec<Flying>,
     pub(crate) mono_ms: u64,
     next_link: u64,
-    /// Applied to each frame before it arrives; none drops it.
-    pub(crate) tamper: Option<Box<dyn FnMut(&Flying) -> Option<Vec<u8>>>>,
 }
 
 pub(crate) fn pass() -> Passphrase {
@@ -71,7 +69,6 @@ impl World {
             wire: Vec::new(),
             mono_ms: 0,
             next_link: 1,
-            tamper: None,
         };
         // Other people, other keys.
         let crowd: u64 = names
@@ -293,14 +290,7 @@ impl World {
 
     /// Lets one frame arrive.
     pub(crate) fn arrive(&mut self, flying: &Flying) {
-        let mut tamper = self.tamper.take();
-        let frame = match &mut tamper {
-            Some(tamper) => tamper(flying),
-            None => Some(flying.frame.clone()),
-        };
-        self.tamper = tamper;
-        let Some(frame) = frame else { return };
-        let arrived = self.screened(flying.to, &frame);
+        let arrived = self.screened(flying.to, &flying.frame);
         self.input(flying.to, Input::Frames { link: flying.link, frames: vec![arrived] });
     }
 

@@ -1,0 +1,322 @@
+//! The tasks beside the rules' thread, how they start, and in which order they end.
+
+use super::{
+    EVENTS, Live, Task,
+    links::Links,
+    reader::Reader,
+    rules::{self, Learned, Outlets},
+};
+use crate::{
+    commands::{self, Commands, Fate, Work},
+    error::Error,
+    join::{self, Gate},
+};
+use oob_engine::{Engine, History, Input, LocalKeys, input::LinkId, snapshot::RosterView};
+use oob_mesh::{FoundBy, Link, Mesh, MeshEvent};
+use oob_proto::TransportKey;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, OnceLock, atomic::AtomicU64},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+use tokio::{
+    sync::{Semaphore, broadcast, mpsc, watch},
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Neighbours' addresses waiting to be given to the mesh: more than there are neighbours.
+const LEARNED: usize = 256;
+
+/// Join streams answered at once: as many as the mesh lets in.
+const JOINS: usize = 64;
+
+/// How long a member that does not know us is left alone after we showed ourselves.
+const SHOW_AGAIN: Duration = Duration::from_secs(5);
+
+/// How long join streams and readers may take to end once they are told.
+const END_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long the last commit may take: a slow disk with a full cache needs seconds.
+const CLOSE_WITHIN: Duration = Duration::from_secs(60);
+
+/// What a node holds of its actor.
+pub(crate) struct Parts {
+    pub(crate) gate: Gate,
+    pub(crate) history: History,
+    pub(crate) events: broadcast::Sender<Live>,
+    pub(crate) last_event: Arc<AtomicU64>,
+    pub(crate) task: Task,
+}
+
+/// Everything the tasks share.
+#[derive(Clone)]
+struct Shared {
+    gate: Gate,
+    events: broadcast::Sender<Live>,
+    links: Arc<Links>,
+    tracker: TaskTracker,
+    /// Cancelled when the node is to end.
+    stop: CancellationToken,
+}
+
+/// Starts the thread and the tasks.
+pub(crate) async fn start(
+    engine: Engine,
+    keys: LocalKeys,
+    mesh: Mesh,
+    mesh_events: mpsc::Receiver<MeshEvent>,
+) -> Result<Parts, Error> {
+    let fate = Arc::new(Fate::default());
+    let (commands, queue) = commands::queue(Arc::clone(&fate));
+    let first = engine.snapshot();
+    let history = engine.history();
+    let (events, _) = broadcast::channel(EVENTS);
+    let last_event = Arc::new(AtomicU64::new(first.last_event));
+    let (snapshot_sender, snapshots) = watch::channel(Arc::clone(&first));
+    let (learned_sender, learned) = mpsc::channel(LEARNED);
+    let links = Arc::new(Links::default());
+    let outlets = Outlets {
+        snapshots: snapshot_sender,
+        events: events.clone(),
+        last_event: Arc::clone(&last_event),
+        links: Arc::clone(&links),
+        learned: learned_sender,
+    };
+    let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
+    let thread = match rules::start(engine, queue, outlets, fate, ended.clone()) {
+        Ok(thread) => thread,
+        Err(error) => {
+            mesh.shutdown().await;
+            return Err(Error::from(error));
+        }
+    };
+
+    let (allowed_sender, allowed) = watch::channel(first.roster.version);
+    mesh.allow(peers(&first.roster, mesh.local_key())).await;
+    for (peer, address) in first.addresses.iter() {
+        let found_by = if peer.is_some() { FoundBy::Learned } else { FoundBy::Typed };
+        if let Err(error) = mesh.learn(*peer, address, found_by).await {
+            tracing::debug!(%error, "a kept address is not used");
+        }
+    }
+    let gate = Gate { commands, mesh, keys: Arc::new(keys), snapshots, allowed };
+    let shared = Shared {
+        gate: gate.clone(),
+        events: events.clone(),
+        links,
+        tracker: TaskTracker::new(),
+        stop: stop.clone(),
+    };
+    let stopped = CancellationToken::new();
+    let outcome = Arc::new(OnceLock::new());
+    shared.tracker.spawn(watch_roster(shared.clone(), allowed_sender));
+    shared.tracker.spawn(learn(shared.clone(), learned));
+    tokio::spawn(supervise(
+        shared,
+        mesh_events,
+        Thread { ended, thread },
+        stopped.clone(),
+        Arc::clone(&outcome),
+    ));
+    let task = Task { stop: stop.drop_guard(), stopped, outcome };
+    Ok(Parts { gate, history, events, last_event, task })
+}
+
+struct Thread {
+    ended: CancellationToken,
+    thread: JoinHandle<Result<(), Error>>,
+}
+
+/// Serves the mesh until the node is to end or the rules have stopped, then ends everything in order.
+async fn supervise(
+    shared: Shared,
+    mesh_events: mpsc::Receiver<MeshEvent>,
+    rules: Thread,
+    stopped: CancellationToken,
+    outcome: Arc<OnceLock<Result<(), Error>>>,
+) {
+    tokio::select! {
+        () = serve(&shared, mesh_events) => {}
+        () = rules.ended.cancelled() => {}
+        () = shared.stop.cancelled() => {}
+    }
+    shared.stop.cancel();
+    shared.gate.mesh.shutdown().await;
+    shared.tracker.close();
+    if timeout(END_WITHIN, shared.tracker.wait()).await.is_err() {
+        tracing::warn!("a task of the node did not end in time");
+    }
+    let result = close(&shared.gate.commands, rules).await;
+    let _ = outcome.set(result);
+    stopped.cancel();
+}
+
+/// Makes everything durable, closes the store, joins the thread.
+async fn close(commands: &Commands, rules: Thread) -> Result<(), Error> {
+    let late = || Error::internal("the store did not close in time");
+    let ending = async {
+        // An error: the thread has ended already.
+        let _ = commands.put(Work::Close).await;
+        rules.ended.cancelled().await;
+    };
+    timeout(CLOSE_WITHIN, ending).await.map_err(|_| late())?;
+    let joined = tokio::task::spawn_blocking(move || rules.thread.join()).await;
+    match joined {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) | Err(_) => Err(Error::internal("the rules' thread ended badly")),
+    }
+}
+
+/// Takes what the mesh tells, one after the other; ends when the mesh does.
+async fn serve(shared: &Shared, mut mesh_events: mpsc::Receiver<MeshEvent>) {
+    let addresses = shared.gate.mesh.listening();
+    if shared.gate.commands.input(Input::Listening { addresses }).await.is_err() {
+        return;
+    }
+    let joins = Arc::new(Semaphore::new(JOINS));
+    let mut next_link = 0_u64;
+    let mut readers: BTreeMap<TransportKey, CancellationToken> = BTreeMap::new();
+    let mut shown: BTreeMap<TransportKey, Instant> = BTreeMap::new();
+    while let Some(event) = mesh_events.recv().await {
+        match event {
+            MeshEvent::Up(link) => {
+                next_link = next_link.wrapping_add(1);
+                readers.retain(|_, ended| !ended.is_cancelled());
+                let ended = CancellationToken::new();
+                let before = readers.insert(link.key, ended.clone());
+                tell_peer(shared, &link.key, true);
+                read(shared, LinkId(next_link), link, before, ended);
+            }
+            MeshEvent::Down { key, reason } => {
+                tracing::debug!(%reason, "a link is down");
+                tell_peer(shared, &key, false);
+            }
+            MeshEvent::Join(stream) => {
+                let Ok(place) = Arc::clone(&joins).try_acquire_owned() else { continue };
+                let gate = shared.gate.clone();
+                spawn(shared, async move {
+                    let _place = place;
+                    if let Err(error) = join::answer(&gate, stream).await {
+                        tracing::debug!(%error, "a join stream came to nothing");
+                    }
+                });
+            }
+            MeshEvent::NotAdmitted { key, address } => {
+                let now = Instant::now();
+                shown.retain(|_, at| now.duration_since(*at) < SHOW_AGAIN);
+                if shown.contains_key(&key) || !in_roster(shared, &key) {
+                    continue;
+                }
+                shown.insert(key, now);
+                let gate = shared.gate.clone();
+                spawn(shared, async move {
+                    if let Err(error) = join::show(&gate, key, &address).await {
+                        tracing::debug!(%error, "a member did not hear us out");
+                    }
+                });
+            }
+            MeshEvent::Listening(addresses) => {
+                let told = shared.gate.commands.input(Input::Listening { addresses }).await;
+                if told.is_err() {
+                    return;
+                }
+            }
+            _ => {}
+        }
+    }
+    tracing::warn!("the mesh has ended");
+}
+
+/// Runs a task that ends, at the latest, when the node is to end.
+fn spawn(shared: &Shared, task: impl Future<Output = ()> + Send + 'static) {
+    let stop = shared.stop.clone();
+    shared.tracker.spawn(async move {
+        tokio::select! {
+            () = task => {}
+            () = stop.cancelled() => {}
+        }
+    });
+}
+
+/// Reads a link in a task of its own, behind the end of the same neighbour's link before: the rules hear of that first.
+fn read(
+    shared: &Shared,
+    id: LinkId,
+    link: Link,
+    before: Option<CancellationToken>,
+    ended: CancellationToken,
+) {
+    let close = shared.stop.child_token();
+    shared.links.add(id, link.sender, close.clone());
+    let reader = Reader {
+        link: id,
+        peer: link.key,
+        frames: link.receiver,
+        commands: shared.gate.commands.clone(),
+        snapshots: shared.gate.snapshots.clone(),
+        links: Arc::clone(&shared.links),
+        close,
+    };
+    // Not cancelled with the others: it ends by itself when the link is closed, and then tells the rules.
+    shared.tracker.spawn(async move {
+        let _ended = ended.drop_guard();
+        if let Some(before) = before {
+            before.cancelled().await;
+        }
+        reader.run().await;
+    });
+}
+
+fn in_roster(shared: &Shared, key: &TransportKey) -> bool {
+    shared.gate.snapshots.borrow().roster.by_transport(key).is_some()
+}
+
+fn tell_peer(shared: &Shared, key: &TransportKey, reachable: bool) {
+    let snapshot = Arc::clone(&shared.gate.snapshots.borrow());
+    if let Some(device) = snapshot.roster.by_transport(key) {
+        // No receiver: nobody listens, and status says it too.
+        let _ = shared.events.send(Live::Peer { device: device.id, reachable });
+    }
+}
+
+/// Keeps the mesh's roster equal to the organisation's.
+async fn watch_roster(shared: Shared, allowed: watch::Sender<u64>) {
+    let mut snapshots = shared.gate.snapshots.clone();
+    loop {
+        let roster = Arc::clone(&snapshots.borrow_and_update().roster);
+        if roster.version != *allowed.borrow() {
+            let mesh = &shared.gate.mesh;
+            mesh.allow(peers(&roster, mesh.local_key())).await;
+            allowed.send_replace(roster.version);
+        }
+        tokio::select! {
+            changed = snapshots.changed() => if changed.is_err() { return },
+            () = shared.stop.cancelled() => return,
+        }
+    }
+}
+
+fn peers(roster: &RosterView, me: TransportKey) -> BTreeSet<TransportKey> {
+    roster.devices.values().map(|device| device.transport).filter(|key| *key != me).collect()
+}
+
+/// Gives the mesh what members told of themselves.
+async fn learn(shared: Shared, mut learned: mpsc::Receiver<Learned>) {
+    loop {
+        let Learned { peer, addresses } = tokio::select! {
+            learned = learned.recv() => match learned {
+                Some(learned) => learned,
+                None => return,
+            },
+            () = shared.stop.cancelled() => return,
+        };
+        for address in addresses {
+            if let Err(error) = shared.gate.mesh.learn(Some(peer), &address, FoundBy::Learned).await
+            {
+                tracing::debug!(%error, "a member's address is not used");
+            }
+        }
+    }
+}

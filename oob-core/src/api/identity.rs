@@ -1,0 +1,49 @@
+//! Who this node is.
+
+use oob_engine::snapshot::Snapshot;
+use oob_proto::{DeviceId, MemberId, OrgId};
+use std::path::{Path, PathBuf};
+
+/// This device, its person, and their organisation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Identity {
+    /// The person, once in an organisation.
+    pub member: Option<MemberId>,
+    /// This device.
+    pub device: DeviceId,
+    /// As given when the identity was made, or as the organisation has it.
+    pub name: String,
+    /// The organisation, once founded or joined.
+    pub org: Option<OrgSummary>,
+    /// The folder everything is kept in; empty for a node in memory.
+    pub home: PathBuf,
+}
+
+/// An organisation in two words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OrgSummary {
+    /// Its id.
+    pub id: OrgId,
+    /// Its name.
+    pub name: String,
+}
+
+impl Identity {
+    pub(crate) fn of(snapshot: &Snapshot, home: &Path) -> Self {
+        Self {
+            member: snapshot.me.member,
+            device: snapshot.me.device,
+            name: snapshot.me.name.to_string(),
+            org: OrgSummary::of(snapshot),
+            home: home.to_owned(),
+        }
+    }
+}
+
+impl OrgSummary {
+    pub(crate) fn of(snapshot: &Snapshot) -> Option<Self> {
+        snapshot.org.as_ref().map(|org| Self { id: org.id, name: org.name.to_string() })
+    }
+}

@@ -1,0 +1,21 @@
+//! What people who embed oob hold in their hands, one file for each noun.
+
+// layer: words
+mod identity;
+mod invite;
+mod message;
+// layer: handles
+mod addresses;
+mod events;
+mod org;
+mod person;
+mod status;
+
+pub use addresses::{Addresses, KnownAddress};
+pub use events::{Cursor, Event, Events, PeerChange};
+pub use identity::{Identity, OrgSummary};
+pub use invite::{Invite, InviteOptions, IssuedInvite};
+pub use message::{Message, Receipt, Sent};
+pub use org::{DeviceInfo, MemberInfo, Org};
+pub use person::Person;
+pub use status::{PeerStatus, Status};

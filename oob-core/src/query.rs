@@ -1,0 +1,82 @@
+//! Reads: never through the rules, so that a slow one delays no message.
+
+use crate::{
+    error::{Error, ErrorKind},
+    handle::Handle,
+};
+use oob_engine::{
+    History, RecordError,
+    event::Numbered,
+    model::{Message, Receipt},
+};
+use oob_proto::ConversationId;
+use std::sync::Arc;
+
+/// Most messages one read gives: 8 MiB of text at the longest.
+pub(crate) const PAGE: usize = 1_000;
+
+/// Runs a read of the store on a thread that may block.
+async fn read<T: Send + 'static>(
+    handle: &Handle,
+    read: impl FnOnce(&History) -> Result<T, RecordError> + Send + 'static,
+) -> Result<T, Error> {
+    handle.check()?;
+    let history = handle.history.clone();
+    let done = tokio::task::spawn_blocking(move || read(&history)).await;
+    done.map_err(|_| Error::internal("a read of the history was interrupted"))?.map_err(Error::from)
+}
+
+/// Messages with a number above `after`, oldest first.
+pub(crate) async fn messages(
+    handle: &Arc<Handle>,
+    conversation: ConversationId,
+    after: u64,
+    limit: usize,
+) -> Result<Vec<Message>, Error> {
+    let limit = limit.min(PAGE);
+    read(handle, move |h| h.messages(&conversation, after, limit)).await
+}
+
+/// The newest messages, oldest of them first.
+pub(crate) async fn latest(
+    handle: &Arc<Handle>,
+    conversation: ConversationId,
+    limit: usize,
+) -> Result<Vec<Message>, Error> {
+    let limit = limit.min(PAGE);
+    read(handle, move |h| h.latest(&conversation, limit)).await
+}
+
+/// One message.
+pub(crate) async fn message(
+    handle: &Arc<Handle>,
+    conversation: ConversationId,
+    number: u64,
+) -> Result<Message, Error> {
+    let found = read(handle, move |h| h.message(&conversation, number)).await?;
+    found.ok_or_else(|| no_message("message", number))
+}
+
+/// How far one own message has come.
+pub(crate) async fn receipt(
+    handle: &Arc<Handle>,
+    conversation: ConversationId,
+    number: u64,
+) -> Result<Receipt, Error> {
+    let found = read(handle, move |h| h.receipt(&conversation, number)).await?;
+    found.ok_or_else(|| no_message("own message", number))
+}
+
+/// Events with a number above `after`, and how many of them were pruned.
+pub(crate) async fn events(
+    handle: &Arc<Handle>,
+    after: u64,
+    limit: usize,
+) -> Result<(Vec<Numbered>, u64), Error> {
+    read(handle, move |h| h.events(after, limit)).await
+}
+
+fn no_message(what: &str, number: u64) -> Error {
+    Error::new(ErrorKind::NotFound, format!("no {what} {number} in this conversation"))
+        .with_hint("read the conversation first: oob log NAME")
+}

@@ -1,0 +1,306 @@
+//! Bytes of a neighbour to what the rules are given (docs/protocol.md, section 7): judged against the newest snapshot, on
+//! a worker thread, before anything is believed. What cannot be judged yet is held.
+
+use bytes::Bytes;
+use oob_engine::{
+    envelope::{self, Refusal, Screened, Verdict},
+    input::Arrived,
+    snapshot::ScreenKeys,
+};
+use oob_proto::wire::{Envelope, Frame, frame::Kind};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// Envelopes of one neighbour that wait for an epoch, device or relay key, bytes: what a quarter of a minute of a fast
+/// link brings while the log is on its way, and no more than 50 neighbours can cost without harm.
+pub(crate) const HELD_BYTES: u64 = 16 * 1024 * 1024;
+
+/// How long an envelope waits for them: a neighbour that has not sent them by then does not have them.
+pub(crate) const HELD_FOR: Duration = Duration::from_secs(600);
+
+/// From how many envelopes on a batch is judged on a thread for blocking work: a signature takes 50 µs, the way to such a
+/// thread and back about as much.
+const INLINE: usize = 4;
+
+/// One frame after a first look.
+#[derive(Debug)]
+pub(crate) enum Judged {
+    /// For the rules.
+    Now(Arrived),
+    /// For later.
+    NotYet(Waiting),
+}
+
+/// An envelope that cannot be judged yet.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    bytes: u64,
+    envelope: Envelope,
+}
+
+/// Judges frames in their order.
+pub(crate) async fn judge_all(frames: Vec<Bytes>, keys: &Arc<ScreenKeys>) -> Vec<Judged> {
+    if frames.len() <= INLINE {
+        return frames.iter().map(|frame| judge(frame, keys)).collect();
+    }
+    let keys = Arc::clone(keys);
+    let judged = tokio::task::spawn_blocking(move || {
+        frames.iter().map(|frame| judge(frame, &keys)).collect::<Vec<_>>()
+    });
+    // Interrupted only when the runtime ends, and then nobody reads the answer.
+    judged.await.unwrap_or_default()
+}
+
+/// Judges one frame.
+pub(crate) fn judge(bytes: &Bytes, keys: &ScreenKeys) -> Judged {
+    let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    let frame = match Frame::read(bytes).map(|frame| frame.kind) {
+        Ok(Some(Kind::Envelope(envelope))) => return judge_envelope(envelope, len, keys),
+        Ok(Some(kind)) => Screened::Other(kind),
+        Ok(None) | Err(_) => Screened::Refused(Refusal::Malformed),
+    };
+    Judged::Now(Arrived { bytes: len, frame })
+}
+
+fn judge_envelope(envelope: Envelope, bytes: u64, keys: &ScreenKeys) -> Judged {
+    let frame = match envelope::screen(keys, envelope) {
+        Verdict::Accept(verified) => Screened::Envelope(verified),
+        Verdict::Refuse(refusal) => Screened::Refused(refusal),
+        Verdict::NotYet(envelope) => return Judged::NotYet(Waiting { bytes, envelope }),
+    };
+    Judged::Now(Arrived { bytes, frame })
+}
+
+/// Says whether a frame, once committed, may change what screening knows.
+pub(crate) fn changes_keys(frame: &Screened) -> bool {
+    matches!(
+        frame,
+        Screened::Other(Kind::Log(_) | Kind::Epoch(_) | Kind::RelayCert(_) | Kind::Hello(_))
+    )
+}
+
+impl Waiting {
+    /// Judges it again.
+    pub(crate) fn judge(self, keys: &ScreenKeys) -> Judged {
+        judge_envelope(self.envelope, self.bytes, keys)
+    }
+
+    fn refused(self) -> Arrived {
+        Arrived { bytes: self.bytes, frame: Screened::Refused(Refusal::NotInTime) }
+    }
+}
+
+/// What one neighbour sent and nobody can judge yet, in its order.
+///
+/// Its credit is given back only when it is judged or dropped, so an honest neighbour has at most its credit here.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    waiting: VecDeque<(Instant, Waiting)>,
+    bytes: u64,
+}
+
+impl Held {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Holds one more; the oldest give way where there is no room.
+    pub(crate) fn push(&mut self, waiting: Waiting, now: Instant) -> Vec<Arrived> {
+        self.bytes = self.bytes.saturating_add(waiting.bytes);
+        self.waiting.push_back((now, waiting));
+        let mut dropped = Vec::new();
+        while self.bytes > HELD_BYTES
+            && let Some(oldest) = self.pop()
+        {
+            dropped.push(oldest.refused());
+        }
+        dropped
+    }
+
+    /// Judges everything again, and drops what waited too long.
+    pub(crate) fn retry(&mut self, keys: &ScreenKeys, now: Instant) -> Vec<Arrived> {
+        let mut out = Vec::new();
+        for (since, waiting) in std::mem::take(&mut self.waiting) {
+            match waiting.judge(keys) {
+                Judged::Now(arrived) => out.push(arrived),
+                Judged::NotYet(waiting) if now.duration_since(since) >= HELD_FOR => {
+                    out.push(waiting.refused());
+                }
+                Judged::NotYet(waiting) => self.waiting.push_back((since, waiting)),
+            }
+        }
+        self.bytes = self.waiting.iter().map(|(_, waiting)| waiting.bytes).sum();
+        out
+    }
+
+    /// Returns when the oldest has waited too long.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.waiting.front().and_then(|(since, _)| since.checked_add(HELD_FOR))
+    }
+
+    fn pop(&mut self) -> Option<Waiting> {
+        let (_, waiting) = self.waiting.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(waiting.bytes);
+        Some(waiting)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oob_crypto::{
+        EpochSecret, SigningKey, device_id,
+        envelope::{Class, EnvelopeKeys, Head, Life, seal},
+    };
+    use oob_proto::{Incarnation, Message, OrgId, wire};
+
+    struct Author {
+        rlk: SigningKey,
+        epoch: EpochSecret,
+        device: oob_proto::DeviceId,
+    }
+
+    const ORG: [u8; 32] = [9; 32];
+    const LIFE: Incarnation = Incarnation(3);
+
+    fn author() -> Author {
+        let mut rng = rand::rng();
+        Author {
+            rlk: SigningKey::generate(&mut rng),
+            epoch: EpochSecret::generate(&mut rng),
+            device: device_id(&SigningKey::generate(&mut rng).public()),
+        }
+    }
+
+    fn keys(author: &Author, with_relay: bool) -> Arc<ScreenKeys> {
+        let mut keys = ScreenKeys {
+            org: Some(OrgId::from(ORG)),
+            headers: vec![(author.epoch.id(), author.epoch.header_key())],
+            ..ScreenKeys::default()
+        };
+        if with_relay {
+            keys.relays
+                .insert((author.device.short(), LIFE, 0), (author.device, author.rlk.public()));
+        }
+        Arc::new(keys)
+    }
+
+    fn sealed(author: &Author, seq: u64) -> Bytes {
+        let header_key = author.epoch.header_key();
+        let keys = EnvelopeKeys {
+            org: &OrgId::from(ORG),
+            epoch: author.epoch.id(),
+            header_key: &header_key,
+            device: &author.device,
+            incarnation: LIFE,
+            rlk_gen: 0,
+            rlk: &author.rlk,
+        };
+        let class = Class::for_len(1).unwrap();
+        let life = Life::ALL[3];
+        let head = Head { first_flight: false, class, life, tag: [1; 16], release: [2; 16] };
+        let (envelope, _) =
+            seal(&mut rand::rng(), &keys, seq, &head, vec![0; class.len()]).unwrap();
+        Frame::new(Kind::Envelope(envelope)).encode_to_vec().into()
+    }
+
+    fn seqs(arrived: &[Arrived]) -> Vec<u64> {
+        arrived
+            .iter()
+            .map(|arrived| match &arrived.frame {
+                Screened::Envelope(envelope) => envelope.seq,
+                other => panic!("not an envelope: {other:?}"),
+            })
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn a_members_envelope_passes_and_an_altered_one_does_not() {
+        let author = author();
+        let keys = keys(&author, true);
+        let good = sealed(&author, 7);
+        let Judged::Now(arrived) = judge(&good, &keys) else { panic!("not judged") };
+        assert_eq!(seqs(&[arrived]), [7]);
+
+        // The origin covers the ciphertext, so a flipped bit of it opens under no epoch.
+        let mut altered = good.to_vec();
+        *altered.last_mut().unwrap() ^= 1;
+        let altered = judge(&altered.into(), &keys);
+        assert!(!matches!(altered, Judged::Now(Arrived { frame: Screened::Envelope(_), .. })));
+
+        // The header key is shared by all members: with it another member can make an origin, but not the signature.
+        let impostor = Author { rlk: SigningKey::generate(&mut rand::rng()), ..author };
+        let forged = judge(&sealed(&impostor, 8), &keys);
+        assert!(matches!(
+            forged,
+            Judged::Now(Arrived { frame: Screened::Refused(Refusal::Forged), bytes }) if bytes > 0
+        ));
+    }
+
+    #[tokio::test]
+    async fn any_other_bytes_are_refused_and_their_length_is_kept_for_the_credit() {
+        let keys = keys(&author(), true);
+        for bytes in [&b""[..], b"\xff\xff", &[0; 70_000], b"hello"] {
+            let judged = judge(&Bytes::copy_from_slice(bytes), &keys);
+            let expected = bytes.len() as u64;
+            assert!(matches!(
+                judged,
+                Judged::Now(Arrived { bytes, frame: Screened::Refused(Refusal::Malformed) })
+                    if bytes == expected
+            ));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_early_is_held_in_order_and_judged_when_the_key_is_there() {
+        let author = author();
+        let (before, after) = (keys(&author, false), keys(&author, true));
+        let frames: Vec<_> = (1..=20).map(|seq| sealed(&author, seq)).collect();
+        let now = Instant::now();
+        let mut held = Held::default();
+        for judged in judge_all(frames, &before).await {
+            let Judged::NotYet(waiting) = judged else { panic!("judged without a relay key") };
+            assert!(held.push(waiting, now).is_empty());
+        }
+        assert!(held.retry(&before, now).is_empty());
+        assert_eq!(seqs(&held.retry(&after, now)), (1..=20).collect::<Vec<_>>());
+        assert!(held.is_empty() && held.bytes == 0);
+    }
+
+    #[tokio::test]
+    async fn what_waits_too_long_or_is_too_much_is_refused() {
+        let author = author();
+        let before = keys(&author, false);
+        let now = Instant::now();
+        let waiting = |seq| match judge(&sealed(&author, seq), &before) {
+            Judged::NotYet(waiting) => waiting,
+            Judged::Now(_) => panic!("judged without a relay key"),
+        };
+        let mut held = Held::default();
+        held.push(waiting(1), now);
+        let late = held.deadline().unwrap();
+        assert_eq!(late, now + HELD_FOR);
+        let dropped = held.retry(&before, late);
+        assert!(matches!(
+            dropped.as_slice(),
+            [Arrived { frame: Screened::Refused(Refusal::NotInTime), .. }]
+        ));
+        let mut dropped = 0;
+        for seq in 0..3 {
+            let mut big = waiting(seq);
+            big.bytes = HELD_BYTES / 2;
+            dropped += held.push(big, now).len();
+        }
+        assert_eq!((dropped, held.bytes), (1, HELD_BYTES));
+    }
+
+    #[test]
+    fn frames_that_change_keys_are_known() {
+        assert!(changes_keys(&Screened::Other(Kind::Log(wire::Op::default()))));
+        assert!(changes_keys(&Screened::Other(Kind::Hello(wire::Hello::default()))));
+        assert!(!changes_keys(&Screened::Other(Kind::Credit(wire::Credit::default()))));
+    }
+}

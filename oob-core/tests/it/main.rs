@@ -1,0 +1,4 @@
+//! Integration tests of oob-core, one binary.
+
+mod layers;
+mod node;

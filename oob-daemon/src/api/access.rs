@@ -1,0 +1,159 @@
+//! Who gets an answer over TCP. A web page the user visits can make the browser send requests here, so a request must show
+//! three things a foreign page cannot: our Host (against a name that points to this machine), no or our own Origin, the token.
+
+use super::problem::Refusal;
+use crate::failure::Failure;
+use axum::{
+    extract::{Request, State},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use hyper::{HeaderMap, Method, Uri, header};
+use std::sync::Arc;
+use subtle::ConstantTimeEq;
+
+/// The one path that answers without a token: it says nothing but that somebody is there.
+const OPEN_PATH: &str = "/api/v1/health";
+
+/// What a request over TCP must show.
+#[derive(Debug)]
+pub(crate) struct Access {
+    hosts: [String; 3],
+    origins: [String; 3],
+    token: String,
+}
+
+impl Access {
+    /// Allows this machine's names with this port, and this token.
+    pub(crate) fn new(port: u16, token: String) -> Self {
+        let hosts =
+            [format!("127.0.0.1:{port}"), format!("localhost:{port}"), format!("[::1]:{port}")];
+        let origins = hosts.clone().map(|host| format!("http://{host}"));
+        Self { hosts, origins, token }
+    }
+
+    /// Checks a request's head in the order Host, Origin, token.
+    fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Failure> {
+        let host = only(headers, &header::HOST).ok_or_else(|| bad_host("none or several"))?;
+        // In the absolute form of a request line the name stands there and the header may say anything.
+        let named = uri.authority().map_or(host, |authority| authority.as_str());
+        for name in [host, named] {
+            if !self.hosts.iter().any(|allowed| allowed == name) {
+                return Err(bad_host(name));
+            }
+        }
+        if headers.contains_key(header::ORIGIN) {
+            let origin = only(headers, &header::ORIGIN).unwrap_or("several");
+            if !self.origins.iter().any(|allowed| allowed == origin) {
+                return Err(Failure::new(
+                    "bad_origin",
+                    "requests from this web page are not answered",
+                )
+                .hint("only pages of this daemon itself may ask it"));
+            }
+        }
+        if uri.path() == OPEN_PATH {
+            return Ok(());
+        }
+        let given = only(headers, &header::AUTHORIZATION)
+            .and_then(|value| value.strip_prefix("Bearer "))
+            .unwrap_or("");
+        if bool::from(given.as_bytes().ct_eq(self.token.as_bytes())) {
+            return Ok(());
+        }
+        Err(Failure::new("unauthorized", "the token is missing or wrong").hint(
+            "send the header Authorization: Bearer TOKEN with the token of api.json in the home",
+        ))
+    }
+}
+
+fn bad_host(name: &str) -> Failure {
+    let shown: String = name.chars().take(80).collect();
+    Failure::new("bad_host", format!("requests for the host {shown:?} are not answered"))
+        .hint("use the url of api.json in the home")
+}
+
+/// Returns a header's value if it stands there once and is text.
+fn only<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => value.to_str().ok(),
+        _ => None,
+    }
+}
+
+/// Lets a request through that shows what it must.
+pub(super) async fn admit(
+    State(access): State<Arc<Access>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match access.check(request.uri(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(failure) => Refusal(failure).into_response(),
+    }
+}
+
+/// Refuses bodies that a plain web form can send. A request that changes something always says that it is JSON.
+pub(super) async fn json_only(request: Request, next: Next) -> Response {
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    let kind = only(request.headers(), &header::CONTENT_TYPE).map(essence);
+    if reads || matches!(kind, Some("application/json" | "application/x-ndjson")) {
+        return next.run(request).await;
+    }
+    let failure = Failure::new("unsupported_media_type", "the body must be JSON")
+        .hint("send the header Content-Type: application/json");
+    Refusal(failure).into_response()
+}
+
+/// Returns a media type without its parameters.
+pub(super) fn essence(kind: &str) -> &str {
+    kind.split(';').next().unwrap_or("").trim()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in pairs {
+            map.append(
+                header::HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                value.parse().unwrap(),
+            );
+        }
+        map
+    }
+
+    #[test]
+    fn two_hosts_or_an_absolute_form_cannot_smuggle_a_name() {
+        let access = Access::new(80, "t".into());
+        let code = |uri: &str, pairs: &[(&str, &str)]| {
+            access
+                .check(&uri.parse().unwrap(), &headers(pairs))
+                .err()
+                .map(|failure| failure.code().to_owned())
+        };
+        let token = ("authorization", "Bearer t");
+        assert_eq!(code("/api/v1/me", &[("host", "localhost:80"), token]), None);
+        assert_eq!(
+            code("/api/v1/me", &[("host", "localhost:80"), ("host", "evil"), token]).as_deref(),
+            Some("bad_host")
+        );
+        assert_eq!(
+            code("http://evil/api/v1/me", &[("host", "localhost:80"), token]).as_deref(),
+            Some("bad_host")
+        );
+        assert_eq!(
+            code("/api/v1/me", &[("host", "localhost:80"), ("authorization", "Bearer t2")])
+                .as_deref(),
+            Some("unauthorized")
+        );
+        assert_eq!(code("/api/v1/health", &[("host", "localhost:80")]), None);
+        assert_eq!(
+            code("/api/v1/health", &[("host", "rebound.example:80")]).as_deref(),
+            Some("bad_host")
+        );
+    }
+}

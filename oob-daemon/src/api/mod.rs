@@ -1,0 +1,35 @@
+//! The local API: what the command line, a browser and bots ask the daemon. Over the socket the kernel says who asks; over TCP the
+//! token, the Host and the Origin say it.
+
+mod access;
+mod body;
+mod listener;
+mod problem;
+mod v1;
+
+pub(crate) use access::Access;
+pub(crate) use listener::{serve_socket, serve_tcp};
+pub(crate) use v1::port_note;
+
+use axum::{Router, middleware};
+use oob_core::Node;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// What every handler may use.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) node: Node,
+    /// Cancelled when the daemon is to stop.
+    pub(crate) stop: CancellationToken,
+}
+
+/// Returns what is served over the socket.
+pub(crate) fn socket_router(shared: Shared) -> Router {
+    v1::routes().layer(middleware::from_fn(access::json_only)).with_state(shared)
+}
+
+/// Returns what is served over TCP: the same behind the checks of `access`.
+pub(crate) fn tcp_router(shared: Shared, access: Access) -> Router {
+    socket_router(shared).layer(middleware::from_fn_with_state(Arc::new(access), access::admit))
+}

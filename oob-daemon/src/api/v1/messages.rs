@@ -1,0 +1,130 @@
+//! `messages`: sending, and reading a conversation page by page.
+
+use super::{Answer, Reply, Shared, body::OneOrLines, problem::Refusal};
+use crate::{
+    failure::Failure,
+    schema::{LogEntry, MessagePage, SendRequest, Sent, Stamp},
+    target::Target,
+};
+use axum::{
+    extract::{Query, State},
+    response::{IntoResponse, Response},
+};
+use futures::{StreamExt, stream};
+use hyper::{StatusCode, header};
+use oob_core::{Message, Person};
+use serde::Deserialize;
+
+/// Messages of one request on their way to the engine at once: as many as it takes into one batch.
+const IN_FLIGHT: usize = 64;
+
+/// Most messages of one page: 500 of the longest text, escaped, stay under what the client reads.
+const PAGE: usize = 500;
+
+pub(super) async fn send(
+    State(shared): State<Shared>,
+    body: Result<OneOrLines<SendRequest>, Refusal>,
+) -> Response {
+    match body {
+        Err(refusal) => refusal.into_response(),
+        Ok(OneOrLines::One(request)) => match send_one(&shared, request).await {
+            Ok(sent) => Reply(sent).into_response(),
+            Err(failure) => Refusal(failure).into_response(),
+        },
+        Ok(OneOrLines::Lines(requests)) => {
+            // `buffered` starts them in their order and answers in it, so that they are stored in it too.
+            let answers = stream::iter(requests.into_iter().map(|request| async {
+                match request {
+                    Ok(request) => send_one(&shared, request).await,
+                    Err(failure) => Err(failure),
+                }
+            }))
+            .buffered(IN_FLIGHT);
+            let body = answers
+                .fold(Vec::new(), |mut body, answer| async move {
+                    let written = match answer {
+                        Ok(sent) => serde_json::to_writer(&mut body, &sent),
+                        Err(failure) => serde_json::to_writer(&mut body, &failure.to_problem()),
+                    };
+                    if written.is_ok() {
+                        body.push(b'\n');
+                    }
+                    body
+                })
+                .await;
+            (StatusCode::OK, [(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+        }
+    }
+}
+
+async fn send_one(shared: &Shared, request: SendRequest) -> Result<Sent, Failure> {
+    let person = find(shared, &request.target)?;
+    let sent = person.send(request.text).await?;
+    Ok(Sent {
+        id: sent.id.to_string(),
+        conversation: sent.conversation.to_string(),
+        state: "stored".to_owned(),
+        number: sent.number,
+    })
+}
+
+/// What part of a conversation is wanted.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wanted {
+    target: String,
+    /// Only messages with a larger number.
+    #[serde(default)]
+    after: u64,
+    /// At most so many; a page at most either way.
+    limit: Option<usize>,
+    /// Only messages stored here at this moment or later.
+    since: Option<Stamp>,
+}
+
+pub(super) async fn page(
+    State(shared): State<Shared>,
+    wanted: Result<Query<Wanted>, axum::extract::rejection::QueryRejection>,
+) -> Answer<MessagePage> {
+    let Query(wanted) = wanted.map_err(|e| {
+        Failure::new("bad_request", "the query is not what this resource takes")
+            .cause(e.body_text())
+            .hint("give target, and if wanted after, limit and since")
+    })?;
+    let person = find(&shared, &wanted.target)?;
+    let limit = wanted.limit.unwrap_or(PAGE).clamp(1, PAGE);
+    let found = person.messages(wanted.after, limit).await?;
+    let next = if found.len() == limit { found.last().map(|message| message.number) } else { None };
+    let messages = found
+        .into_iter()
+        .map(entry)
+        .filter(|message| wanted.since.is_none_or(|since| message.received >= since))
+        .collect();
+    Ok(Reply(MessagePage { conversation: person.conversation().to_string(), messages, next }))
+}
+
+fn find(shared: &Shared, target: &str) -> Result<Person, Failure> {
+    let Target::Person(name) = Target::parse(target)?;
+    let org = shared.node.org().ok_or_else(|| {
+        Failure::new("no_org", "this device belongs to no organisation yet")
+            .hint("found one: oob init --name YOUR_NAME --org ORG_NAME, or join one: oob join FILE")
+    })?;
+    Ok(org.person(&name)?)
+}
+
+/// Writes a message as the log shows it.
+pub(super) fn entry(message: Message) -> LogEntry {
+    LogEntry {
+        id: message.id.to_string(),
+        conversation: message.conversation.to_string(),
+        author: message.author_id.to_string(),
+        text: message.text,
+        sent: message.sent.into(),
+        received: message.received.into(),
+        state: message.state.as_str().to_owned(),
+        // Nobody keeps messages for others in this version.
+        held_by: Vec::new(),
+        author_name: message.author,
+        number: message.number,
+    }
+}

@@ -1,0 +1,309 @@
+//! What can be typed.
+
+use crate::failure::Failure;
+use clap::{Parser, Subcommand, ValueEnum, error::ErrorKind};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
+
+/// Talk to your team when the network you are on can no longer be trusted.
+#[derive(Debug, Parser)]
+#[command(name = "oob", version, propagate_version = false, disable_help_subcommand = true)]
+pub(super) struct Args {
+    /// Use this folder instead of the user's own.
+    #[arg(long, global = true, value_name = "DIR", env = "OOB_HOME", hide_env_values = true)]
+    pub(super) home: Option<PathBuf>,
+    /// Read the passphrase from the first line of this file; - is standard input.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) passphrase_file: Option<PathBuf>,
+    /// Print JSON, one object a line.
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    /// Do not ask before overwriting.
+    #[arg(long, global = true)]
+    pub(super) yes: bool,
+    /// Print results and errors only.
+    #[arg(long, global = true)]
+    pub(super) quiet: bool,
+    #[command(subcommand)]
+    pub(super) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Make your identity, and with --org an organisation.
+    ///
+    /// Example: oob init --name Dana --org "Harbour Clinic"
+    Init(Init),
+    /// Start the daemon.
+    ///
+    /// Example: oob up
+    Up(Up),
+    /// Stop the daemon and wait until it is gone.
+    Down,
+    /// Show who can be reached.
+    Status,
+    /// Invite somebody into the organisation.
+    ///
+    /// Example: oob invite --out sam.invite
+    Invite(Invite),
+    /// Join an organisation with an invitation.
+    ///
+    /// Example: oob join sam.invite
+    Join(Join),
+    /// Say where another device is, or list what is known.
+    ///
+    /// Example: oob address add 192.168.1.7:4801
+    Address {
+        #[command(subcommand)]
+        verb: AddressVerb,
+    },
+    /// Send a text.
+    ///
+    /// Example: oob send dana "Mail is compromised. Talk here."
+    Send(Send),
+    /// Show a conversation, oldest first, and mark it as read.
+    ///
+    /// Example: oob log dana --since 1h
+    Log(Log),
+    /// Watch three daemons on this machine meet and talk.
+    ///
+    /// Example: oob demo --once
+    Demo(Demo),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Init {
+    /// Your name, as the others shall see it.
+    #[arg(long, value_name = "NAME")]
+    pub(super) name: String,
+    /// Found an organisation of this name.
+    #[arg(long, value_name = "NAME")]
+    pub(super) org: Option<String>,
+    /// Memory that each try of the passphrase costs; 64MiB at least.
+    #[arg(long, value_name = "SIZE", value_parser = memory, default_value = "256MiB")]
+    pub(super) kdf_memory: u32,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Up {
+    /// Stay in the foreground, as a service manager wants it.
+    #[arg(long)]
+    pub(super) foreground: bool,
+    /// Listen here instead of port 4801; may be given several times.
+    #[arg(long, value_name = "MULTIADDR")]
+    pub(super) listen: Vec<String>,
+    /// Serve the local API here; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    pub(super) api: SocketAddr,
+    /// Neither look for others by mDNS nor answer.
+    #[arg(long)]
+    pub(super) no_mdns: bool,
+    /// How this daemon was started by another process of oob.
+    #[arg(long, hide = true, requires = "foreground")]
+    pub(super) child: Option<Child>,
+}
+
+/// What ties a daemon to the process that started it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Child {
+    /// Stop with it.
+    Tied,
+    /// Outlive it.
+    Detached,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Invite {
+    /// The role it gives.
+    #[arg(long, value_name = "ROLE", default_value = "responder")]
+    pub(super) role: String,
+    /// How many people may use it.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) uses: u32,
+    /// How long it is good.
+    #[arg(long, value_name = "TIME", default_value = "15m", value_parser = duration)]
+    pub(super) expires: Duration,
+    /// Write it to this file instead of printing it.
+    #[arg(long, value_name = "FILE")]
+    pub(super) out: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Join {
+    /// The file, or the link itself.
+    #[arg(value_name = "FILE|LINK")]
+    pub(super) invite: String,
+    /// Join under another name.
+    #[arg(long, value_name = "NAME")]
+    pub(super) name: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AddressVerb {
+    /// Try this address from now on.
+    Add {
+        /// HOST:PORT or a multiaddr.
+        #[arg(value_name = "ADDRESS")]
+        address: String,
+    },
+    /// List the addresses known here.
+    List,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Send {
+    /// A name, or person:NAME.
+    pub(super) target: String,
+    /// What to say; - reads standard input.
+    #[arg(allow_hyphen_values = true)]
+    pub(super) text: String,
+    /// Wait until it has come so far.
+    #[arg(long, value_name = "STATE")]
+    pub(super) wait: Option<Wait>,
+    /// How long to wait.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration, requires = "wait")]
+    pub(super) timeout: Duration,
+}
+
+/// How far a message shall come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(super) enum Wait {
+    /// Somebody keeps it for the addressee.
+    Held,
+    /// It is on the addressee's device.
+    Delivered,
+    /// It was shown there.
+    Read,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Log {
+    /// A name, or person:NAME.
+    pub(super) target: String,
+    /// Only what came within this time.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(super) since: Option<Duration>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Demo {
+    /// End after the last step.
+    #[arg(long)]
+    pub(super) once: bool,
+    /// Use this folder and leave it there.
+    #[arg(long, value_name = "DIR")]
+    pub(super) keep: Option<PathBuf>,
+    /// Give up after this time.
+    #[arg(long, value_name = "TIME", default_value = "120s", value_parser = duration)]
+    pub(super) timeout: Duration,
+}
+
+/// Why there are no arguments to act on.
+pub(super) enum Unparsed {
+    /// Help or the version was asked for.
+    Shown(String),
+    /// They make no sense.
+    Misuse { json: bool, failure: Failure },
+}
+
+/// Reads the command line.
+pub(super) fn parse(arguments: &[OsString]) -> Result<Args, Unparsed> {
+    Args::try_parse_from(arguments).map_err(|error| {
+        if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+            return Unparsed::Shown(error.render().to_string());
+        }
+        let json = arguments
+            .iter()
+            .take_while(|argument| *argument != "--")
+            .any(|argument| argument == "--json");
+        Unparsed::Misuse { json, failure: misuse(&error) }
+    })
+}
+
+fn misuse(error: &clap::Error) -> Failure {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return Failure::new("usage", "no command was given").hint("see what there is: oob --help");
+    }
+    let text = error.render().to_string();
+    let mut paragraphs = text.split("\n\n");
+    let fact = paragraphs.next().unwrap_or_default().trim().trim_start_matches("error: ");
+    let fact = fact.split('\n').map(str::trim).collect::<Vec<_>>().join(" ");
+    let tips = paragraphs
+        .flat_map(str::lines)
+        .find_map(|line| line.trim().strip_prefix("tip: ").map(str::to_owned));
+    Failure::new("usage", fact).hint(
+        tips.unwrap_or_else(|| {
+            "see how it is used: oob --help, or --help behind the command".into()
+        }),
+    )
+}
+
+/// Reads `90s`, `15m`, `1h`, `7d` or `500ms`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let unit_ms = match unit.trim() {
+        "ms" => 1_u64,
+        "s" => 1_000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err("write a number and a unit: 500ms, 90s, 15m, 1h or 7d".into()),
+    };
+    let number: u64 = number
+        .parse()
+        .map_err(|_| "write a number and a unit: 500ms, 90s, 15m, 1h or 7d".to_owned())?;
+    number
+        .checked_mul(unit_ms)
+        .map(Duration::from_millis)
+        .ok_or_else(|| "this is longer than anything lasts".into())
+}
+
+/// Reads `256MiB` or `1GiB` as KiB.
+fn memory(text: &str) -> Result<u32, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let unit_kib = match unit.trim() {
+        "KiB" => 1_u32,
+        "MiB" => 1024,
+        "GiB" => 1024 * 1024,
+        _ => return Err("write a number and a unit: 64MiB, 256MiB or 1GiB".into()),
+    };
+    let number: u32 = number
+        .parse()
+        .map_err(|_| "write a number and a unit: 64MiB, 256MiB or 1GiB".to_owned())?;
+    number.checked_mul(unit_kib).ok_or_else(|| "no machine has so much memory".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn times_and_sizes_are_read_or_refused() {
+        assert_eq!(duration("15m"), Ok(Duration::from_secs(900)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("7d"), Ok(Duration::from_secs(604_800)));
+        for bad in [
+            "",
+            "m",
+            "15",
+            "15 fortnights",
+            "-1s",
+            "99999999999999999999s",
+            "18446744073709551615d",
+            "1.5h",
+        ] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+        assert_eq!(memory("64MiB"), Ok(65_536));
+        for bad in ["", "64", "64MB", "MiB", "99999999GiB"] {
+            assert!(memory(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The command line: one file for each noun. Each asks the daemon and hands what it got to the printer.
+
+mod args;
+mod passphrase;
+mod printer;
+mod progress;
+
+mod address;
+mod demonstrate;
+mod down;
+mod init;
+mod invite;
+mod join;
+mod log;
+mod send;
+mod status;
+mod up;
+
+use crate::{client::Client, failure::Failure, settings::Home};
+use args::{AddressVerb, Args, Verb};
+use printer::Printer;
+use std::{ffi::OsString, future::Future, process::ExitCode};
+
+/// Runs a command line, the first argument being the program's name, and returns its exit code.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    // Before any file, socket or folder is made.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let args = match args::parse(&arguments) {
+        Ok(args) => args,
+        Err(args::Unparsed::Shown(text)) => return printer::show(&text),
+        Err(args::Unparsed::Misuse { json, failure }) => {
+            return Printer::new(json, false).failed(&failure);
+        }
+    };
+    let printer = Printer::new(args.json, args.quiet);
+    match dispatch(&args, &printer) {
+        Ok(code) => code,
+        Err(failure) => printer.failed(&failure),
+    }
+}
+
+fn dispatch(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
+    let home = || Home::resolve(args.home.as_deref());
+    let done = |()| ExitCode::SUCCESS;
+    match &args.verb {
+        Verb::Init(options) => block_on(init::run(options, args, &home()?, printer)).map(done),
+        Verb::Up(options) => up::run(options, args, &home()?, printer).map(done),
+        Verb::Down => block_on(down::run(&home()?, printer)).map(done),
+        Verb::Status => block_on(status::run(&home()?, printer)).map(done),
+        Verb::Invite(options) => {
+            block_on(invite::run(options, args.yes, &home()?, printer)).map(done)
+        }
+        Verb::Join(options) => block_on(join::run(options, &home()?, printer)).map(done),
+        Verb::Address { verb: AddressVerb::Add { address } } => {
+            block_on(address::add(address, &home()?, printer)).map(done)
+        }
+        Verb::Address { verb: AddressVerb::List } => {
+            block_on(address::list(&home()?, printer)).map(done)
+        }
+        Verb::Send(options) => block_on(send::run(options, &home()?, printer)).map(done),
+        Verb::Log(options) => block_on(log::run(options, &home()?, printer)).map(done),
+        Verb::Demo(options) => block_on(demonstrate::run(options, printer)),
+    }
+}
+
+/// Runs what a command does. One thread is enough: it waits for the daemon most of the time.
+fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::internal("no runtime").cause(e))?;
+    runtime.block_on(work)
+}
+
+/// Connects to the daemon of a home, or says what is missing.
+async fn connect(home: &Home) -> Result<Client, Failure> {
+    let recorded = crate::service::read_api_file(home).map(|file| file.socket.into());
+    let socket = match recorded {
+        // Where the path is too long the daemon chose the folder, perhaps with another environment than this one's.
+        Some(socket) => socket,
+        None => home.socket()?,
+    };
+    match Client::connect_to(socket).await {
+        Err(failure) if failure.code() == "not_running" && !is_initialised(home) => {
+            Err(Failure::new(
+                "not_running",
+                format!(
+                    "no daemon is running, and there is no identity in {}",
+                    home.path().display()
+                ),
+            )
+            .hint("make one first: oob init --name YOUR_NAME, then: oob up"))
+        }
+        other => other,
+    }
+}
+
+/// Says whether anything of an identity is in a home.
+fn is_initialised(home: &Home) -> bool {
+    ["keyring", "store", "slots"].iter().any(|name| home.path().join(name).exists())
+}

@@ -1,0 +1,138 @@
+//! Gets the passphrase: from a file, from standard input, or from a person, who does not see it on the screen.
+
+use crate::failure::Failure;
+use rustix::termios::{self, LocalModes, OptionalActions, Termios};
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, IsTerminal, Read, Write},
+    path::Path,
+};
+
+/// Longest passphrase: longer than anybody types, and short enough that a wrong file is seen as one.
+const BYTES: u64 = 4 * 1024;
+
+/// Reads the passphrase that opens a home.
+pub(super) fn read(file: Option<&Path>) -> Result<String, Failure> {
+    match file {
+        Some(file) => from_file(file),
+        None => ask("passphrase: "),
+    }
+}
+
+/// Reads the passphrase for a new home; a person types it twice.
+pub(super) fn choose(file: Option<&Path>) -> Result<String, Failure> {
+    if let Some(file) = file {
+        return from_file(file);
+    }
+    let first = ask("new passphrase: ")?;
+    if ask("the same again: ")? != first {
+        return Err(Failure::new("passphrase_differs", "the two passphrases differ")
+            .hint("run it again and type the same twice"));
+    }
+    Ok(first)
+}
+
+fn from_file(path: &Path) -> Result<String, Failure> {
+    if path == Path::new("-") {
+        return first_line(&mut io::stdin().lock(), "standard input");
+    }
+    let named = path.display().to_string();
+    let file = File::open(path)
+        .map_err(|e| Failure::file(format!("passphrase file {named} cannot be read"), &e))?;
+    first_line(&mut BufReader::new(file), &named)
+}
+
+/// Reads up to the first line end, which is not part of it; what follows stays unread.
+fn first_line(input: &mut impl BufRead, name: &str) -> Result<String, Failure> {
+    let mut line = Vec::new();
+    let read = input.take(BYTES + 1).read_until(b'\n', &mut line);
+    read.map_err(|e| Failure::file(format!("the passphrase cannot be read from {name}"), &e))?;
+    let line = line.strip_suffix(b"\n").unwrap_or(&line);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if u64::try_from(line.len()).unwrap_or(u64::MAX) > BYTES {
+        return Err(Failure::new(
+            "too_long",
+            format!("the first line of {name} has over {BYTES} bytes"),
+        )
+        .hint("name a file with the passphrase in its first line"));
+    }
+    let text = std::str::from_utf8(line).map_err(|_| {
+        Failure::new("bad_request", format!("the first line of {name} is not text"))
+            .hint("name a file with the passphrase in its first line")
+    })?;
+    accept(text.to_owned())
+}
+
+fn accept(passphrase: String) -> Result<String, Failure> {
+    if passphrase.is_empty() {
+        return Err(Failure::new("passphrase_empty", "the passphrase is empty")
+            .hint("choose one of several words; whoever has the disk will try short ones"));
+    }
+    Ok(passphrase)
+}
+
+fn ask(question: &str) -> Result<String, Failure> {
+    let stdin = io::stdin();
+    if !stdin.is_terminal() {
+        return Err(Failure::new(
+            "passphrase_needed",
+            "a passphrase is needed, and standard input is not a terminal to ask on",
+        )
+        .hint(
+            "give a file whose first line it is: --passphrase-file FILE, or - for standard input",
+        ));
+    }
+    let mut stderr = io::stderr().lock();
+    let _shown = write!(stderr, "{question}").and_then(|()| stderr.flush());
+    let typed = {
+        let _silent = Silent::begin()?;
+        first_line(&mut stdin.lock(), "the terminal")
+    };
+    let _line_end = writeln!(stderr);
+    typed
+}
+
+/// A terminal that does not show what is typed, until this is dropped.
+struct Silent(Termios);
+
+impl Silent {
+    fn begin() -> Result<Self, Failure> {
+        let unsafe_here = |e| {
+            Failure::internal("this terminal cannot hide what is typed")
+                .cause(e)
+                .hint("give a file: --passphrase-file FILE")
+        };
+        let before = termios::tcgetattr(io::stdin()).map_err(unsafe_here)?;
+        let mut silent = before.clone();
+        silent.local_modes.remove(LocalModes::ECHO);
+        silent.local_modes.remove(LocalModes::ECHONL);
+        termios::tcsetattr(io::stdin(), OptionalActions::Flush, &silent).map_err(unsafe_here)?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        let _restored = termios::tcsetattr(io::stdin(), OptionalActions::Flush, &self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_line_counts_without_its_end() {
+        let read = |text: &[u8]| {
+            first_line(&mut io::Cursor::new(text.to_vec()), "x")
+                .map_err(|failure| failure.code().to_owned())
+        };
+        assert_eq!(read(b"four words make one\nrest").unwrap(), "four words make one");
+        assert_eq!(read(b" spaces count \r\n").unwrap(), " spaces count ");
+        assert_eq!(read(b"no end").unwrap(), "no end");
+        assert_eq!(read(b"").unwrap_err(), "passphrase_empty");
+        assert_eq!(read(b"\nnot this").unwrap_err(), "passphrase_empty");
+        assert_eq!(read(&[b'x'; 5000]).unwrap_err(), "too_long");
+        assert_eq!(read(&[0xff, 0xfe]).unwrap_err(), "bad_request");
+    }
+}

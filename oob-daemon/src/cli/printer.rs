@@ -1,0 +1,140 @@
+//! The only place that prints. Data goes to standard output, everything else to standard error; text from elsewhere is
+//! cleaned before a terminal sees it, while JSON keeps it, escaped.
+
+use crate::{
+    failure::Failure,
+    plain::{plain, plain_line},
+};
+use serde::Serialize;
+use std::{
+    io::{self, BufRead, IsTerminal, Write},
+    process::ExitCode,
+};
+
+/// How this command prints.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Printer {
+    json: bool,
+    quiet: bool,
+}
+
+impl Printer {
+    pub(super) const fn new(json: bool, quiet: bool) -> Self {
+        Self { json, quiet }
+    }
+
+    /// Prints a result: one JSON object, or what `words` makes of it. Says whether it could be written.
+    pub(super) fn data<T: Serialize>(&self, value: &T, words: impl FnOnce(&T) -> String) -> bool {
+        if !self.json {
+            let text = words(value);
+            return text.is_empty() || line(&mut io::stdout().lock(), &plain(&text));
+        }
+        // Lone surrogates cannot be in a String, and escape characters are written as \u001b.
+        match serde_json::to_string(value) {
+            Ok(text) => line(&mut io::stdout().lock(), &escaped(&text)),
+            Err(_) => false,
+        }
+    }
+
+    /// Tells the user something that is not a result.
+    pub(super) fn talk(&self, text: &str) {
+        if !self.quiet && !self.json {
+            line(&mut io::stderr().lock(), &plain(text));
+        }
+    }
+
+    /// Tells the user something that they should know even if they read JSON.
+    pub(super) fn notice(&self, text: &str) {
+        if !self.quiet {
+            line(&mut io::stderr().lock(), &plain(text));
+        }
+    }
+
+    /// Prints a failure and returns its exit code.
+    pub(super) fn failed(&self, failure: &Failure) -> ExitCode {
+        let mut stderr = io::stderr().lock();
+        if self.json {
+            if let Ok(text) = serde_json::to_string(&failure.to_line()) {
+                line(&mut stderr, &escaped(&text));
+            }
+        } else {
+            line(&mut stderr, &format!("error: {}", plain_line(&failure.to_string())));
+            for cause in failure.causes() {
+                line(&mut stderr, &format!("  caused by: {}", plain_line(cause)));
+            }
+            if let Some(hint) = failure.next() {
+                line(&mut stderr, &format!("hint: {}", plain_line(hint)));
+            }
+        }
+        ExitCode::from(failure.exit())
+    }
+
+    /// Asks before something is destroyed; without a terminal the answer is no.
+    pub(super) fn confirm(&self, question: &str) -> bool {
+        if self.json || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+            return false;
+        }
+        let mut stderr = io::stderr().lock();
+        if write!(stderr, "{} [y/N] ", plain_line(question)).and_then(|()| stderr.flush()).is_err()
+        {
+            return false;
+        }
+        let mut answer = String::new();
+        io::stdin().lock().read_line(&mut answer).is_ok()
+            && matches!(answer.trim(), "y" | "Y" | "yes")
+    }
+
+    /// Says whether a spinner may be drawn.
+    pub(super) fn may_animate(&self) -> bool {
+        !self.quiet && !self.json && io::stderr().is_terminal()
+    }
+}
+
+/// Prints help or the version.
+pub(super) fn show(text: &str) -> ExitCode {
+    line(&mut io::stdout().lock(), text.trim_end());
+    ExitCode::SUCCESS
+}
+
+/// Writes a report of a daemon to the process that started it.
+pub(super) fn report(report: &crate::schema::Report) {
+    if let Ok(text) = serde_json::to_string(report) {
+        line(&mut io::stdout().lock(), &text);
+    }
+}
+
+/// JSON has the controls below U+0020 escaped; a terminal also obeys those from U+007F to U+009F and the bidi ones.
+fn escaped(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c.is_ascii() && c != '\u{7f}'
+            || plain(c.encode_utf8(&mut [0; 4])) == *c.encode_utf8(&mut [0; 4])
+        {
+            text.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                text.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    }
+    text
+}
+
+/// Writes one line; a reader that has gone away is no reason to panic.
+fn line(out: &mut impl Write, text: &str) -> bool {
+    writeln!(out, "{text}").and_then(|()| out.flush()).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_keeps_the_text_and_no_terminal_obeys_it() {
+        let nasty = "a\u{1b}[2J\u{9b}2J\u{202e}b\u{e0041}\u{7f}é👩";
+        let json = escaped(&serde_json::to_string(nasty).unwrap());
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), nasty);
+        assert_eq!(plain(&json), json);
+        assert!(json.contains("é👩") && !json.contains('\u{7f}'));
+    }
+}

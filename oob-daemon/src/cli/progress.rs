@@ -1,0 +1,47 @@
+//! Shows that something is going on, on a terminal only.
+
+use super::printer::Printer;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::time::Duration;
+
+/// How often it turns.
+const TICK: Duration = Duration::from_millis(120);
+
+/// A spinner; it goes away when it is dropped.
+pub(super) struct Progress(Option<ProgressBar>);
+
+impl Progress {
+    pub(super) fn start(printer: &Printer, what: &str) -> Self {
+        if !printer.may_animate() {
+            return Self(None);
+        }
+        let bar = ProgressBar::new_spinner().with_message(what.to_owned());
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(TICK);
+        Self(Some(bar))
+    }
+
+    pub(super) fn say(&self, what: &str) {
+        if let Some(bar) = &self.0 {
+            bar.set_message(what.to_owned());
+        }
+    }
+
+    /// Runs something that prints, without the spinner in its line.
+    pub(super) fn aside<T>(&self, print: impl FnOnce() -> T) -> T {
+        match &self.0 {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}

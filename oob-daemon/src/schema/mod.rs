@@ -1,0 +1,26 @@
+//! The JSON of the local API, which is also what `--json` prints.
+//!
+//! Fields are only ever added. Ids are lower-case base32, times RFC 3339 in UTC with milliseconds, durations `*_ms`, and what
+//! is absent is `null`.
+
+mod address;
+mod event;
+mod identity;
+mod invite;
+mod message;
+mod problem;
+mod service;
+mod status;
+mod time;
+
+pub use address::{Address, AddressAdd, Addresses, KnownAddress};
+pub use event::Event;
+pub use identity::{Me, Member, Members};
+pub use invite::{Invite, InviteRequest, JoinRequest, Joined};
+pub use message::{
+    Conversation, Conversations, LogEntry, MessagePage, Nothing, ReadRequest, SendRequest, Sent,
+};
+pub use problem::{ErrorBody, ErrorLine, Problem};
+pub use service::{ApiFile, Health, Ready, Report, Step, Stopped, Stopping};
+pub use status::{Peer, Peers, Status};
+pub use time::Stamp;

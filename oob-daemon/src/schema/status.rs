@@ -1,0 +1,55 @@
+//! How this node stands.
+
+use super::Stamp;
+use serde::{Deserialize, Serialize};
+
+/// What `status` prints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The person.
+    pub member: Option<String>,
+    /// This device.
+    pub device: String,
+    /// The organisation.
+    pub org: Option<String>,
+    /// Where this node listens.
+    pub listen: Vec<String>,
+    /// Every other device of the organisation.
+    pub peers: Vec<Peer>,
+    /// Messages kept here for others.
+    pub held: u64,
+    /// Own messages not yet delivered.
+    pub outbox: u64,
+    /// The person's name.
+    pub name: String,
+    /// The organisation's name.
+    pub org_name: Option<String>,
+    /// Why the node does not listen where it would by default.
+    pub note: Option<String>,
+}
+
+/// Every other device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peers {
+    /// Reachable ones first.
+    pub peers: Vec<Peer>,
+}
+
+/// One other device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Whose it is.
+    pub member: String,
+    /// Which.
+    pub device: String,
+    /// Whether there is a link now.
+    pub reachable: bool,
+    /// When something last came from it.
+    pub last_heard: Option<Stamp>,
+    /// `tcp`, `quic` or `null`.
+    pub transport: Option<String>,
+    /// `mdns`, `beacon`, `typed`, `invite`, `learned` or `null`.
+    pub found_by: Option<String>,
+    /// The person's name.
+    pub member_name: String,
+}

@@ -1,0 +1,129 @@
+//! `oob.log`: what the daemon did, bounded, cleaned of what a terminal would obey, and never a text, key or passphrase.
+
+use crate::{failure::Failure, plain::plain};
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    panic,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+
+/// Size at which a log becomes `oob.log.1`; the one before is dropped. Two of them hold weeks at the default level.
+const LOG_BYTES: u64 = 4 * 1024 * 1024;
+
+/// What is logged unless `OOB_LOG` says otherwise.
+const LEVELS: &str = "info,libp2p=error,libp2p_mdns=error,libp2p_swarm=error";
+
+/// Starts logging to a file; panics of any thread go there too.
+pub(super) fn start(path: &Path) -> Result<(), Failure> {
+    let log = Log::open(path)
+        .map_err(|e| Failure::file(format!("{} cannot be written", path.display()), &e))?;
+    let filter = EnvFilter::try_from_env("OOB_LOG").unwrap_or_else(|_| EnvFilter::new(LEVELS));
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_writer(log)
+        .finish();
+    // Set already where a test starts two daemons in one process; the first log is as good then.
+    if tracing::subscriber::set_global_default(subscriber).is_ok() {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            tracing::error!("a thread panicked: {info}");
+            before(info);
+        }));
+    }
+    Ok(())
+}
+
+#[derive(Clone)]
+struct Log(Arc<Mutex<State>>);
+
+struct State {
+    path: PathBuf,
+    file: File,
+    len: u64,
+    most: u64,
+}
+
+impl Log {
+    fn open(path: &Path) -> io::Result<Self> {
+        let (file, len) = append(path)?;
+        Ok(Self(Arc::new(Mutex::new(State { path: path.to_owned(), file, len, most: LOG_BYTES }))))
+    }
+}
+
+fn append(path: &Path) -> io::Result<(File, u64)> {
+    let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+    file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    let len = file.metadata()?.len();
+    Ok((file, len))
+}
+
+impl State {
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        let text = String::from_utf8_lossy(line);
+        let clean = plain(&text);
+        let len = u64::try_from(clean.len()).unwrap_or(u64::MAX);
+        if self.len > 0 && self.len.saturating_add(len) > self.most {
+            let mut older = self.path.clone().into_os_string();
+            older.push(".1");
+            fs::rename(&self.path, older)?;
+            (self.file, self.len) = append(&self.path)?;
+        }
+        self.file.write_all(clean.as_bytes())?;
+        self.len = self.len.saturating_add(len);
+        Ok(())
+    }
+}
+
+/// One line; it reaches the file in one piece.
+struct Line(Log);
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut state = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.write(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Line;
+
+    fn make_writer(&'a self) -> Line {
+        Line(self.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_stays_bounded_private_and_clean() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("oob.log");
+        let log = Log::open(&path).unwrap();
+        log.0.lock().unwrap().most = 1000;
+        for round in 0..100 {
+            Line(log.clone())
+                .write_all(format!("line {round} \u{1b}[2J of forty bytes or so\n").as_bytes())
+                .unwrap();
+        }
+        let newest = fs::read_to_string(&path).unwrap();
+        assert!(newest.contains("line 99") && !newest.contains('\u{1b}'));
+        for name in ["oob.log", "oob.log.1"] {
+            let meta = fs::metadata(dir.path().join(name)).unwrap();
+            assert!(meta.len() <= 1000);
+            assert_eq!(meta.permissions().mode() & 0o777, 0o600);
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+}

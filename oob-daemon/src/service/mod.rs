@@ -1,0 +1,171 @@
+//! The daemon: one process that keeps one home open and serves its local API until it is told to stop.
+
+mod api_file;
+mod log;
+mod socket;
+mod stdio;
+
+pub(crate) use api_file::read as read_api_file;
+pub(crate) use stdio::{detach, silence, stop_with_stdin};
+
+use crate::{
+    api::{self, Access, Shared},
+    failure::Failure,
+    schema::Ready,
+    settings::Home,
+};
+use oob_core::{Node, Passphrase};
+use rand::RngExt;
+use std::{
+    fs::DirBuilder,
+    io,
+    net::{SocketAddr, TcpListener},
+    os::unix::fs::DirBuilderExt,
+    time::{Duration, Instant},
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// How long the node may take to close its store; behind it the process ends anyway, which the store survives.
+const CLOSE_TIME: Duration = Duration::from_secs(10);
+
+/// Bytes of the token: as hard to guess as a key.
+const TOKEN_BYTES: usize = 32;
+
+/// What a daemon is started with.
+pub(crate) struct Start {
+    pub(crate) home: Home,
+    pub(crate) passphrase: Passphrase,
+    /// Multiaddrs; with none the settings decide, else the default port.
+    pub(crate) listen: Vec<String>,
+    /// Where the local API listens besides the socket; port 0 takes a free one.
+    pub(crate) api: SocketAddr,
+    pub(crate) mdns: bool,
+}
+
+/// Refuses every address that others could reach: the local API is for this machine.
+pub(crate) fn check_api_address(api: SocketAddr) -> Result<(), Failure> {
+    if api.ip().is_loopback() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        "api_not_loopback",
+        format!("the local API does not listen at {api}, which other machines can reach"),
+    )
+    .hint("leave it out, or say: oob up --api 127.0.0.1:0"))
+}
+
+/// Runs a daemon until it is stopped by a signal, by `shutdown`, or by `stop`. `ready` is called once it answers, with what to
+/// tell the user about its port, if anything.
+pub(crate) async fn serve(
+    start: Start,
+    stop: CancellationToken,
+    ready: impl FnOnce(Ready, Option<String>),
+) -> Result<(), Failure> {
+    let began = Instant::now();
+    check_api_address(start.api)?;
+    let settings = start.home.settings()?;
+    // A passphrase or a key in a core file would outlive everything else.
+    let _no_core = rustix::process::setrlimit(
+        rustix::process::Resource::Core,
+        rustix::process::Rlimit { current: Some(0), maximum: Some(0) },
+    );
+    let listen = if start.listen.is_empty() { settings.listen } else { start.listen };
+    let node = Node::builder(start.home.path())
+        .passphrase(start.passphrase)
+        .listen(listen)
+        .mdns(start.mdns && settings.mdns.unwrap_or(true))
+        .spawn()
+        .await?;
+    // From here on the home's lock is ours, and with it the right to its log, socket and api.json.
+    let served = serve_node(&start.home, start.api, &node, stop, began, ready).await;
+    tracing::info!("stopping");
+    let closed = match timeout(CLOSE_TIME, node.shutdown()).await {
+        Ok(closed) => closed.map_err(Failure::from),
+        Err(_) => Err(Failure::internal("the store did not close within 10 s")),
+    };
+    served.and(closed)
+}
+
+async fn serve_node(
+    home: &Home,
+    api: SocketAddr,
+    node: &Node,
+    stop: CancellationToken,
+    began: Instant,
+    ready: impl FnOnce(Ready, Option<String>),
+) -> Result<(), Failure> {
+    log::start(&home.log_file())?;
+    let mut terminate = signal(SignalKind::terminate())
+        .map_err(|e| Failure::internal("signals cannot be heard").cause(e))?;
+    let mut interrupt = signal(SignalKind::interrupt())
+        .map_err(|e| Failure::internal("signals cannot be heard").cause(e))?;
+
+    let tcp = TcpListener::bind(api)
+        .and_then(|tcp| tcp.set_nonblocking(true).map(|()| tcp))
+        .map_err(|e| api_taken(api, &e))?;
+    let address = tcp.local_addr().map_err(|e| api_taken(api, &e))?;
+    let tcp = tokio::net::TcpListener::from_std(tcp).map_err(|e| api_taken(api, &e))?;
+    let socket = socket::bind(home)?;
+    let token = rand::rng()
+        .random::<[u8; TOKEN_BYTES]>()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect::<String>();
+    let url = format!("http://{address}");
+    let file = api_file::write(home, &url, &token, socket.path())?;
+
+    let shared = Shared { node: node.clone(), stop: stop.clone() };
+    let tasks = TaskTracker::new();
+    tasks.spawn(api::serve_tcp(tcp, shared.clone(), Access::new(address.port(), token)));
+    let socket_path = socket.path().display().to_string();
+    let (listener, socket_guard) = socket.into_parts();
+    tasks.spawn(api::serve_socket(listener, shared));
+    tasks.close();
+
+    let status = node.status();
+    tracing::info!(listen = ?status.listening, "ready");
+    let note = status.moved_port.map(api::port_note);
+    ready(
+        Ready {
+            pid: std::process::id(),
+            socket: socket_path,
+            api: url,
+            listen: status.listening,
+            ready_ms: millis(began.elapsed()),
+            kdf_ms: millis(status.kdf),
+        },
+        note,
+    );
+    tokio::select! {
+        () = stop.cancelled() => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    stop.cancel();
+    // New commands find nobody from now on; those that are being answered still are.
+    drop(file);
+    drop(socket_guard);
+    tasks.wait().await;
+    Ok(())
+}
+
+fn api_taken(api: SocketAddr, error: &io::Error) -> Failure {
+    let code = if error.kind() == io::ErrorKind::AddrInUse { "address_in_use" } else { "io" };
+    Failure::new(code, format!("the local API cannot listen at {api}"))
+        .cause(error)
+        .hint("take any free port: oob up --api 127.0.0.1:0")
+}
+
+/// Returns whole milliseconds.
+pub(crate) fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Makes a folder, and those above it, for this user alone.
+pub(crate) fn private_folder(path: &std::path::Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}

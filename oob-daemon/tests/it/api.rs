@@ -1,0 +1,304 @@
+//! Who gets an answer from the local API, and what it does with what is not a request.
+
+use crate::harness::{Home, Two, answer, http};
+use serde_json::Value;
+use std::{
+    fmt::Write as _,
+    fs,
+    io::{BufRead, BufReader, Write},
+    net::TcpStream,
+    os::unix::{fs::PermissionsExt, net::UnixStream},
+    thread,
+    time::{Duration, Instant},
+};
+
+#[test]
+fn only_the_right_host_origin_token_and_method_get_an_answer() {
+    let home = Home::of("Dana", Some("Harbour Clinic"));
+    home.up();
+    let api = home.api();
+    let address = api["url"].as_str().unwrap().strip_prefix("http://").unwrap();
+    let port = address.rsplit(':').next().unwrap();
+    let token = api["token"].as_str().unwrap();
+
+    let hosts = [
+        (Some(format!("127.0.0.1:{port}")), true),
+        (Some(format!("localhost:{port}")), true),
+        (Some(format!("[::1]:{port}")), true),
+        (Some(format!("rebound.example:{port}")), false),
+        (Some("127.0.0.1:1".to_owned()), false),
+        (Some("127.0.0.1".to_owned()), false),
+        (Some(format!("127.0.0.1:{port}.example")), false),
+        (Some(String::new()), false),
+        (None, false),
+    ];
+    let origins = [
+        (None, true),
+        (Some(format!("http://127.0.0.1:{port}")), true),
+        (Some(format!("http://localhost:{port}")), true),
+        (Some("http://127.0.0.1:1".to_owned()), false),
+        (Some(format!("https://127.0.0.1:{port}")), false),
+        (Some("https://evil.example".to_owned()), false),
+        (Some("null".to_owned()), false),
+    ];
+    let tokens = [
+        (Some(format!("Bearer {token}")), true),
+        (None, false),
+        (Some(format!("Bearer {}", &token[1..])), false),
+        (Some(format!("Bearer {token}0")), false),
+        (Some(format!("Basic {token}")), false),
+        (Some("Bearer ".to_owned()), false),
+    ];
+    let mut right = 0;
+    for (host, host_ok) in &hosts {
+        for (origin, origin_ok) in &origins {
+            for (token, token_ok) in &tokens {
+                for (method, method_ok) in
+                    [("GET", true), ("POST", false), ("DELETE", false), ("OPTIONS", false)]
+                {
+                    let mut request = format!(
+                        "{method} /api/v1/me HTTP/1.1\r\nConnection: close\r\nContent-Type: application/json\r\n"
+                    );
+                    for (name, value) in
+                        [("Host", host), ("Origin", origin), ("Authorization", token)]
+                    {
+                        if let Some(value) = value {
+                            write!(request, "{name}: {value}\r\n").unwrap();
+                        }
+                    }
+                    request.push_str("\r\n");
+                    let (status, body) = http(&api, request.as_bytes());
+                    let wanted = match (host_ok, origin_ok, token_ok, method_ok) {
+                        (false, ..) | (_, false, ..) => 403,
+                        (_, _, false, _) => 401,
+                        (.., false) => 405,
+                        _ => 200,
+                    };
+                    assert_eq!(status, wanted, "{request}{body}");
+                    right += usize::from(status == 200);
+                    if status != 200 {
+                        assert!(!body.contains("Dana"), "{body}");
+                        let problem: Value = serde_json::from_str(&body).unwrap();
+                        assert!(
+                            problem["code"].is_string() && problem["hint"].is_string(),
+                            "{body}"
+                        );
+                        assert_eq!(problem["status"], wanted);
+                    }
+                }
+            }
+        }
+    }
+    assert_eq!(right, 3 * 3);
+}
+
+fn request(api: &Value, method: &str, path: &str, headers: &str, body: &[u8]) -> (u16, String) {
+    let host = api["url"].as_str().unwrap().strip_prefix("http://").unwrap();
+    let token = api["token"].as_str().unwrap();
+    let length = body.len();
+    let mut bytes = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n"
+    )
+    .into_bytes();
+    bytes.extend_from_slice(body);
+    http(api, &bytes)
+}
+
+const JSON: &str = "Content-Type: application/json\r\n";
+
+#[test]
+fn bodies_are_json_and_bounded() {
+    let home = Home::of("Dana", Some("Harbour Clinic"));
+    home.up();
+    let api = home.api();
+    let post = |headers: &str, body: &[u8]| {
+        let (status, body) = request(&api, "POST", "/api/v1/messages", headers, body);
+        let problem: Value = serde_json::from_str(&body).unwrap();
+        (status, problem["code"].as_str().unwrap_or("none").to_owned())
+    };
+    let message = br#"{"target":"sam","text":"x"}"#;
+    for kind in [
+        "",
+        "Content-Type: text/plain\r\n",
+        "Content-Type: application/x-www-form-urlencoded\r\n",
+        "Content-Type: multipart/form-data\r\n",
+    ] {
+        assert_eq!(post(kind, message), (415, "unsupported_media_type".into()), "{kind}");
+    }
+    assert_eq!(post(JSON, message), (404, "not_found".into()));
+    assert_eq!(
+        post("Content-Type: application/json; charset=utf-8\r\n", message),
+        (404, "not_found".into())
+    );
+    for bad in [
+        &b""[..],
+        b"{",
+        b"[]",
+        b"null",
+        br#"{"target":"sam"}"#,
+        br#"{"target":"sam","text":"x","more":1}"#,
+        &[0xff, 0xfe],
+    ] {
+        assert_eq!(post(JSON, bad), (400, "bad_request".into()), "{bad:?}");
+    }
+    let deep = "[".repeat(100_000);
+    assert_eq!(post(JSON, deep.as_bytes()), (400, "bad_request".into()));
+    let mut long = br#"{"target":"sam","text":""#.to_vec();
+    long.resize(1024 * 1024 + 1, b'x');
+    assert_eq!(post(JSON, &long), (413, "body_too_large".into()));
+    assert_eq!(request(&api, "GET", "/api/v1/nothing", "", b"").0, 404);
+    assert_eq!(request(&api, "GET", "/api/v1/health", "", b"").0, 200);
+    assert_eq!(request(&api, "GET", "/api/v1/messages?target=sam&limit=many", "", b"").0, 400);
+}
+
+#[test]
+fn another_user_is_refused_at_the_socket() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: only root can become another user to be refused");
+        return;
+    }
+    let home = Home::of("Dana", Some("Harbour Clinic"));
+    home.up();
+    let socket = home.path().join("oob.sock");
+    let ask = move |uid: u32| {
+        let socket = socket.clone();
+        // The kernel keeps a user for each thread, and the socket sees the one of the thread that connects.
+        thread::spawn(move || {
+            let other = rustix::process::Uid::from_raw(uid);
+            if uid != 0 {
+                rustix::thread::set_thread_res_uid(other, other, other).unwrap();
+            }
+            let mut stream = UnixStream::connect(&socket)?;
+            stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+            stream.write_all(
+                b"GET /api/v1/me HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+            )?;
+            Ok::<_, std::io::Error>(answer(&mut stream))
+        })
+        .join()
+        .unwrap()
+    };
+    assert_eq!(ask(0).unwrap().0, 200);
+    // Nobody else gets through the folder and the socket's own permissions.
+    assert_eq!(ask(65534).unwrap_err().kind(), std::io::ErrorKind::PermissionDenied);
+    // And if those were opened by mistake, the kernel's word about who connects still stands.
+    for (path, mode) in
+        [(home.dir.path(), 0o755), (&home.path(), 0o755), (&home.path().join("oob.sock"), 0o666)]
+    {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let (status, body) = ask(65534).unwrap();
+    assert_eq!(status, 403, "{body}");
+    assert!(body.contains("forbidden") && !body.contains("Dana"), "{body}");
+}
+
+#[test]
+fn many_messages_go_in_one_request_and_stay_in_order() {
+    let two = Two::met();
+    let api = two.dana.api();
+    let mut body = String::new();
+    for number in 0..200 {
+        if number == 100 {
+            body.push_str("{\"target\":\"nobody at all\",\"text\":\"lost\"}\nnot json\n\n");
+        }
+        writeln!(body, "{{\"target\":\"person:sam\",\"text\":\"number {number}\"}}").unwrap();
+    }
+    let (status, answers) = request(
+        &api,
+        "POST",
+        "/api/v1/messages",
+        "Content-Type: application/x-ndjson\r\n",
+        body.as_bytes(),
+    );
+    assert_eq!(status, 200, "{answers}");
+    let answers: Vec<Value> = answers
+        .lines()
+        .filter(|line| line.starts_with('{'))
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(answers.len(), 202);
+    assert_eq!(
+        (answers[100]["code"].as_str(), answers[101]["code"].as_str()),
+        (Some("not_found"), Some("bad_request"))
+    );
+    assert_eq!(answers.iter().filter(|answer| answer["id"].is_string()).count(), 200);
+    two.dana.json(&["send", "sam", "last", "--wait", "delivered", "--timeout", "30s"]);
+    let texts: Vec<String> = two
+        .sam
+        .oob(&["--json", "log", "dana"])
+        .lines()
+        .iter()
+        .map(|m| m["text"].as_str().unwrap().to_owned())
+        .collect();
+    let wanted: Vec<String> = std::iter::once("first".to_owned())
+        .chain((0..200).map(|n| format!("number {n}")))
+        .chain(["last".to_owned()])
+        .collect();
+    assert_eq!(texts, wanted);
+}
+
+/// Reads events until one satisfies `found`; returns it with its id.
+fn events_until(api: &Value, after: Option<u64>, found: impl Fn(&Value) -> bool) -> (u64, Value) {
+    let host = api["url"].as_str().unwrap().strip_prefix("http://").unwrap();
+    let token = api["token"].as_str().unwrap();
+    let mut stream = TcpStream::connect(host).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let resume = after.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
+    write!(stream, "GET /api/v1/events HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n{resume}\r\n").unwrap();
+    let mut id = 0;
+    for line in BufReader::new(stream).lines() {
+        let line = line.unwrap();
+        if let Some(number) = line.strip_prefix("id: ") {
+            id = number.parse().unwrap();
+        } else if let Some(data) = line.strip_prefix("data: ") {
+            let event: Value = serde_json::from_str(data).unwrap();
+            if found(&event) {
+                return (id, event);
+            }
+        }
+    }
+    panic!("the stream ended");
+}
+
+#[test]
+fn events_resume_behind_the_last_one_also_after_a_restart() {
+    let two = Two::met();
+    let sent = two.dana.json(&["send", "sam", "second", "--wait", "delivered", "--timeout", "30s"]);
+    let (first, event) = events_until(&two.sam.api(), Some(0), |event| event["type"] == "message");
+    assert_eq!(
+        (event["text"].as_str(), event["author_name"].as_str(), event["outgoing"].as_bool()),
+        (Some("first"), Some("Dana"), Some(false))
+    );
+    two.sam.down();
+    two.sam.up();
+    let (second, event) =
+        events_until(&two.sam.api(), Some(first), |event| event["type"] == "message");
+    assert_eq!((event["text"].as_str(), event["id"].clone()), (Some("second"), sent["id"].clone()));
+    assert!(second > first);
+    let (_, receipt) = events_until(&two.dana.api(), Some(0), |event| {
+        event["type"] == "receipt" && event["id"] == sent["id"]
+    });
+    assert_eq!(
+        (receipt["state"].as_str(), receipt["delivered"].as_u64(), receipt["expected"].as_u64()),
+        (Some("delivered"), Some(1), Some(1))
+    );
+}
+
+#[test]
+fn half_open_connections_do_not_keep_the_command_line_out() {
+    let home = Home::of("Dana", Some("Harbour Clinic"));
+    home.up();
+    let api = home.api();
+    let host = api["url"].as_str().unwrap().strip_prefix("http://").unwrap().to_owned();
+    let held: Vec<TcpStream> = (0..200)
+        .map(|_| {
+            let mut stream = TcpStream::connect(&host).unwrap();
+            stream.write_all(b"GET /api/v1/me HTTP/1.1\r\nHost: ").unwrap();
+            stream
+        })
+        .collect();
+    let began = Instant::now();
+    assert_eq!(home.json(&["status"])["name"], "Dana");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    drop(held);
+}

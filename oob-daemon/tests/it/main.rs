@@ -1,0 +1,8 @@
+//! The binary `oob`, from outside: what people, scripts and browsers meet.
+
+mod api;
+mod bad_input;
+mod cli;
+mod demo;
+mod harness;
+mod netlab;
