@@ -37,27 +37,32 @@
 //! from other programs of the same user.
 
 // layer: words
-mod failure;
 mod plain;
 pub mod schema;
-mod target;
 
-// layer: the home
+// layer: what goes wrong
+mod failure;
+
+// layer: what people name
 mod settings;
+mod target;
 
 // layer: speaking to a daemon
 pub mod client;
 
-// layer: being a daemon
+// layer: answering
 mod api;
+
+// layer: being a daemon
 mod service;
 
 // layer: starting daemons
 mod launch;
 
-// layer: what people see
+// layer: the demo
 mod demo;
-// Above `demo`, which it starts and whose steps it prints.
+
+// layer: what people type and see
 mod cli;
 
 pub use cli::run;

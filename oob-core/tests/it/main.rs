@@ -1,4 +1,5 @@
 //! Integration tests of oob-core, one binary.
 
+mod corpus;
 mod layers;
 mod node;
