@@ -238,6 +238,13 @@ mod tests {
     }
 
     #[test]
+    fn every_kind_of_the_library_has_its_row() {
+        for kind in oob_core::ErrorKind::ALL {
+            assert!(CODES.iter().any(|(code, _, _)| *code == kind.code()), "{kind}");
+        }
+    }
+
+    #[test]
     fn a_code_nobody_knows_is_ours() {
         assert_eq!(Failure::new("surprise", "x").exit(), 70);
     }
