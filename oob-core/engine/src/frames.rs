@@ -22,6 +22,9 @@ use oob_proto::{
 /// Operations read from the store for one stream in one batch, so that one newcomer does not hold up the others.
 const OPS_PER_BATCH: usize = 256;
 
+/// Devices whose addresses are told in one frame: with sixteen long addresses each they stay under 64 KiB.
+const TOLD_ADDRESSES: usize = 14;
+
 impl State {
     /// Greets a neighbour, or ends the stream of somebody who is none.
     pub(crate) fn link_up(&mut self, cx: &mut Cx<'_>, link: LinkId, peer: &TransportKey) {
@@ -110,6 +113,12 @@ impl State {
                 return Ok(false);
             }
             Kind::Heartbeat(_) => return Ok(false),
+            Kind::Addresses(told) => {
+                for peer in told.peers.iter().take(limits::HELLO_ITEMS) {
+                    self.told_addresses(cx, Some(id), peer);
+                }
+                return Ok(false);
+            }
             Kind::Log(op) => self.log_op(cx, Some(id), &op),
             Kind::Epoch(grant) => self.grant(cx, from, &grant),
             Kind::RelayCert(signed) => self.relay_cert(cx, &signed),
@@ -144,7 +153,8 @@ impl State {
         if let Some(signed) = &hello.bundle {
             self.bundle(cx, signed);
         }
-        self.learn_addresses(cx, from, &hello.addresses);
+        self.learn_addresses(cx, id, from, &hello.addresses);
+        self.tell_addresses(cx, id, from);
         let heads: Vec<OpHash> =
             hello.heads.iter().filter_map(|hash| OpHash::try_from(hash.as_slice()).ok()).collect();
         if let (Some(organisation), Some(link)) = (&self.organisation, self.links.get_mut(id)) {
@@ -158,18 +168,88 @@ impl State {
         Ok(())
     }
 
-    pub(crate) fn learn_addresses(&mut self, cx: &mut Cx<'_>, from: &Device, addresses: &[String]) {
-        let fits = |address: &&String| address.len() <= limits::ADDRESS_BYTES;
-        let addresses: Vec<String> =
-            addresses.iter().filter(fits).take(limits::ADDRESSES_PER_PEER).cloned().collect();
+    /// Takes the addresses a device says it listens on; they replace what was known.
+    fn learn_addresses(
+        &mut self,
+        cx: &mut Cx<'_>,
+        link: LinkId,
+        from: &Device,
+        addresses: &[String],
+    ) {
+        let addresses = fitting(addresses);
         let known = self.neighbours.entry(from.id).or_default();
         if addresses.is_empty() || known.addresses == addresses {
             return;
         }
-        known.addresses.clone_from(&addresses);
-        stored::write(cx.store, &stored::neighbour(&from.id), stored::ONLY, known);
+        known.addresses = addresses;
+        self.addresses_changed(cx, Some(link), from);
+    }
+
+    /// Takes what somebody else says of where a device listens: it adds to what is known, and never replaces it.
+    pub(crate) fn told_addresses(
+        &mut self,
+        cx: &mut Cx<'_>,
+        link: Option<LinkId>,
+        told: &wire::PeerAddresses,
+    ) {
+        let Ok(key) = TransportKey::try_from(told.transport_key.as_slice()) else { return };
+        let Some(organisation) = &self.organisation else { return };
+        let Some(device) = organisation.roster().by_transport(&key).cloned() else { return };
+        if device.id == self.identity.device {
+            return;
+        }
+        let known = self.neighbours.entry(device.id).or_default();
+        let room = limits::ADDRESSES_PER_PEER.saturating_sub(known.addresses.len());
+        let new: Vec<String> = fitting(&told.addresses)
+            .into_iter()
+            .filter(|address| !known.addresses.contains(address))
+            .take(room)
+            .collect();
+        if !new.is_empty() {
+            known.addresses.extend(new);
+            self.addresses_changed(cx, link, &device);
+        }
+    }
+
+    /// Keeps a device's addresses and passes them on: two people admitted at the same moment know each other's names,
+    /// and without multicast only the admitter knows where they are.
+    fn addresses_changed(&mut self, cx: &mut Cx<'_>, but: Option<LinkId>, of: &Device) {
+        let Some(known) = self.neighbours.get(&of.id) else { return };
+        stored::write(cx.store, &stored::neighbour(&of.id), stored::ONLY, known);
+        let addresses = known.addresses.clone();
         self.changed = true;
-        cx.out.effects.push(Effect::Learned { peer: from.transport, addresses });
+        let told = wire::PeerAddresses {
+            transport_key: of.transport.to_vec(),
+            addresses: addresses.clone(),
+        };
+        cx.out.effects.push(Effect::Learned { peer: of.transport, addresses });
+        for link in self
+            .links
+            .iter()
+            .filter(|link| link.greeted && Some(link.id) != but && link.device != of.id)
+        {
+            send(cx, link.id, Kind::Addresses(wire::Addresses { peers: vec![told.clone()] }));
+        }
+    }
+
+    /// Tells a neighbour where all others were last heard.
+    fn tell_addresses(&self, cx: &mut Cx<'_>, link: LinkId, to: &Device) {
+        let peers =
+            self.known_addresses().filter(|peer| peer.transport_key != to.transport.as_bytes());
+        let peers: Vec<wire::PeerAddresses> = peers.take(TOLD_ADDRESSES).collect();
+        if !peers.is_empty() {
+            send(cx, link, Kind::Addresses(wire::Addresses { peers }));
+        }
+    }
+
+    /// Where the other devices were last heard to listen.
+    pub(crate) fn known_addresses(&self) -> impl Iterator<Item = wire::PeerAddresses> + '_ {
+        self.neighbours.iter().filter(|(_, known)| !known.addresses.is_empty()).filter_map(
+            |(id, known)| {
+                let transport_key = self.device(id)?.transport.to_vec();
+                Some(wire::PeerAddresses { transport_key, addresses: known.addresses.clone() })
+            },
+        )
     }
 
     /// Takes an operation and passes it on to every other neighbour.
@@ -444,6 +524,12 @@ impl State {
         }
         Ok(())
     }
+}
+
+/// The addresses that fit the bounds.
+fn fitting(addresses: &[String]) -> Vec<String> {
+    let fits = |address: &&String| !address.is_empty() && address.len() <= limits::ADDRESS_BYTES;
+    addresses.iter().filter(fits).take(limits::ADDRESSES_PER_PEER).cloned().collect()
 }
 
 /// Puts one frame among the effects; returns its length.

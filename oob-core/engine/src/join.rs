@@ -281,11 +281,7 @@ impl State {
             transport_key: self.identity.transport_key().to_vec(),
             addresses: self.listening.iter().take(limits::ADDRESSES_PER_PEER).cloned().collect(),
         };
-        let others = self.neighbours.iter().filter_map(|(id, known)| {
-            let transport_key = self.device(id)?.transport.to_vec();
-            Some(wire::PeerAddresses { transport_key, addresses: known.addresses.clone() })
-        });
-        std::iter::once(own).chain(others).collect()
+        std::iter::once(own).chain(self.known_addresses()).collect()
     }
 
     /// Checks who answers, then makes the request; every key it names is durable before it leaves.
@@ -399,18 +395,9 @@ impl State {
             self.bundle(cx, signed);
         }
         for addresses in answer.addresses.iter().take(limits::HELLO_ITEMS) {
-            self.learn_told_addresses(cx, addresses);
+            self.told_addresses(cx, None, addresses);
         }
         Ok(Answer::Org { org, member })
-    }
-
-    fn learn_told_addresses(&mut self, cx: &mut Cx<'_>, told: &wire::PeerAddresses) {
-        let Ok(key) = TransportKey::try_from(told.transport_key.as_slice()) else { return };
-        let Some(organisation) = &self.organisation else { return };
-        let Some(device) = organisation.roster().by_transport(&key).cloned() else { return };
-        if device.id != self.identity.device {
-            self.learn_addresses(cx, &device, &told.addresses);
-        }
     }
 }
 

@@ -375,7 +375,7 @@ pub struct Frame {
     /// Seconds since the sender first stored the record.
     #[prost(uint32, tag = "15")]
     pub age: u32,
-    #[prost(oneof = "frame::Kind", tags = "1, 2, 3, 5, 10, 13, 16, 17, 18")]
+    #[prost(oneof = "frame::Kind", tags = "1, 2, 3, 5, 10, 13, 16, 17, 18, 19")]
     pub kind: ::core::option::Option<frame::Kind>,
 }
 /// Nested message and enum types in `Frame`.
@@ -403,6 +403,8 @@ pub mod frame {
         Heartbeat(super::Heartbeat),
         #[prost(message, tag = "18")]
         Credit(super::Credit),
+        #[prost(message, tag = "19")]
+        Addresses(super::Addresses),
     }
 }
 /// First frame in each direction.
@@ -477,6 +479,21 @@ pub struct HaveEntry {
     pub have: ::prost::alloc::vec::Vec<Range>,
     #[prost(message, repeated, tag = "4")]
     pub gone: ::prost::alloc::vec::Vec<Range>,
+}
+/// Where other members were last heard to listen. A hint: nobody is believed to be there before a connection proves the key.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Addresses {
+    #[prost(message, repeated, tag = "1")]
+    pub peers: ::prost::alloc::vec::Vec<PeerAddresses>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PeerAddresses {
+    /// 32 bytes, Ed25519 transport key.
+    #[prost(bytes = "vec", tag = "1")]
+    pub transport_key: ::prost::alloc::vec::Vec<u8>,
+    /// Multiaddrs.
+    #[prost(string, repeated, tag = "2")]
+    pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// What an invitation link holds.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -592,14 +609,6 @@ pub struct JoinRefused {
     /// 1 expired, 2 used up, 3 not valid here, 4 name taken, 5 try another member, 6 log not known here.
     #[prost(uint32, tag = "1")]
     pub code: u32,
-}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct PeerAddresses {
-    /// 32 bytes, Ed25519 transport key.
-    #[prost(bytes = "vec", tag = "1")]
-    pub transport_key: ::prost::alloc::vec::Vec<u8>,
-    #[prost(string, repeated, tag = "2")]
-    pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// This device's long-lived keys, made once.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -180,3 +180,24 @@ fn an_invitation_for_a_person_admits_nobody_else() {
     assert_eq!(refused(world.join(1, 0, &link).unwrap_err()), JoinError::Invalid);
     world.join(2, 0, &link).unwrap();
 }
+
+/// Without multicast, two people admitted at the same moment find each other only through who admitted them.
+#[test]
+fn members_tell_each_other_where_the_others_are() {
+    let mut world = World::organisation(&["Dana", "Sam", "Noor"]);
+    for device in 0..3 {
+        let addresses = vec![format!("/ip4/10.0.0.{device}/tcp/4801")];
+        world.input(device, oob_engine::Input::Listening { addresses });
+    }
+    world.connect(0, 1);
+    world.connect(0, 2);
+    world.settle();
+    for (device, other, address) in
+        [(1, 2, "/ip4/10.0.0.2/tcp/4801"), (2, 1, "/ip4/10.0.0.1/tcp/4801")]
+    {
+        let key = world.devices[other].key;
+        let addresses = world.engine(device).snapshot().addresses.clone();
+        assert!(addresses.contains(&(Some(key), address.to_owned())), "{addresses:?}");
+    }
+    assert!(world.flying.is_empty(), "and then they fall silent");
+}
