@@ -23,8 +23,8 @@ pub const TEXT_BYTES: usize = 8 * 1024;
 /// Longest name of a person, organisation or site, bytes of UTF-8: fits a line of a terminal.
 pub const NAME_BYTES: usize = 64;
 
-/// Longest encoded operation, header and body: a join request is about 2.3 kB.
-pub const OP_BYTES: usize = 32 * 1024;
+/// Longest encoded operation, header and body: one with a join request is about 2.6 kB.
+pub const OP_BYTES: usize = 8 * 1024;
 
 /// Most parents one operation may name: as many as there can be authors acting at once in a large incident.
 pub const OP_PARENTS: usize = 64;

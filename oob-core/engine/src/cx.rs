@@ -17,6 +17,9 @@ pub(crate) struct Cx<'a> {
     pub(crate) store: &'a mut Store,
     pub(crate) rng: &'a mut Rng,
     pub(crate) now: Now,
+    /// Milliseconds this device has been running since this life of its store began: keeping goes by it, because a
+    /// clock may be set to any year.
+    pub(crate) elapsed_ms: u64,
     pub(crate) out: &'a mut Out,
 }
 

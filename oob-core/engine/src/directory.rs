@@ -72,9 +72,12 @@ impl Directory {
             return false;
         }
         if entry.relays.len() >= CERTS {
-            // The oldest generation goes; envelopes it signed are long delivered.
-            let Some(oldest) =
-                entry.relays.keys().min_by_key(|(life, generation)| (*generation, *life)).copied()
+            // One of an earlier life goes, or else the oldest generation; what it signed is long delivered.
+            let Some(oldest) = entry
+                .relays
+                .keys()
+                .min_by_key(|(life, generation)| (*life == claim.incarnation, *generation))
+                .copied()
             else {
                 return false;
             };

@@ -26,6 +26,9 @@ const HOUSEKEEPING_MS: u64 = 60_000;
 /// Events kept for readers that come back; a busy week.
 const EVENTS_KEPT: u64 = 100_000;
 
+/// Events in one record; each has less than 100 bytes.
+const EVENTS_PER_RECORD: usize = 4_096;
+
 /// Event batches dropped at once when there are too many.
 const EVENTS_PRUNED: usize = 256;
 
@@ -152,8 +155,13 @@ impl Engine {
 
     /// Handles one input; nothing leaves before [`Self::commit`].
     pub fn handle(&mut self, input: Input, now: Now) {
+        if now.mono_ms >= self.housekeeping_ms {
+            self.housekeeping_ms = now.mono_ms.saturating_add(HOUSEKEEPING_MS);
+            self.keep_house(now);
+        }
         let Self { store, rng, state, out, .. } = self;
-        let cx = &mut Cx { store, rng, now, out };
+        let elapsed_ms = state.life.pass(now.mono_ms);
+        let cx = &mut Cx { store, rng, now, elapsed_ms, out };
         let result = match input {
             Input::Command { ticket, command } => {
                 let result = command_of(state, cx, *command);
@@ -178,20 +186,17 @@ impl Engine {
         if let Err(error) = result {
             self.broken.get_or_insert(error);
         }
-        if now.mono_ms >= self.housekeeping_ms {
-            self.housekeeping_ms = now.mono_ms.saturating_add(HOUSEKEEPING_MS);
-            self.keep_house(now);
-        }
     }
 
     /// Replaces keys that served long enough, and forgets those nothing can still be under way for.
     fn keep_house(&mut self, now: Now) {
         let Self { store, rng, state, out, .. } = self;
-        let cx = &mut Cx { store, rng, now, out };
+        let elapsed_ms = state.life.pass(now.mono_ms);
+        let cx = &mut Cx { store, rng, now, elapsed_ms, out };
         let Some(org) = state.org_id() else { return };
         if state.life.relay_key_is_old(now.wall_ms) {
             state.life.next_relay_key(cx.rng, &state.identity, &org, now.wall_ms);
-            if let Some(cert) = state.life.relay_cert.clone() {
+            if let Some(cert) = state.life.relay_cert().cloned() {
                 state.announce(cx, &wire::frame::Kind::RelayCert(cert));
             }
         }
@@ -216,6 +221,10 @@ impl Engine {
         match self.finish(now) {
             Ok(outcome) => Ok(outcome),
             Err(EngineError::Store(StoreError::Full { .. })) => self.start_over("the disk is full"),
+            Err(EngineError::Store(StoreError::ValueTooLong { len })) => {
+                tracing::error!(len, "a batch was given up: a record would be too long");
+                self.start_over("a record would be too long")
+            }
             Err(EngineError::Record(error)) => {
                 tracing::error!(%error, "a batch was given up");
                 self.start_over("a record cannot be read")
@@ -229,15 +238,16 @@ impl Engine {
             return Err(error.into());
         }
         let Self { store, rng, state, out, .. } = self;
-        let cx = &mut Cx { store, rng, now, out };
-        for link in state.refresh_roster(cx) {
+        let elapsed_ms = state.life.pass(now.mono_ms);
+        let cx = &mut Cx { store, rng, now, elapsed_ms, out };
+        for link in state.refresh_roster(cx)? {
             state.link_down(cx, link);
             cx.out.effects.push(Effect::Close { link, reason: "not in the roster any more" });
         }
         state.with_direct(|direct, post| direct.post_acks(cx, post));
         state.outbox.save_fresh(cx.store);
         state.push_links(cx)?;
-        state.save(cx.store, now);
+        state.save(cx.store, elapsed_ms);
         let events = self.number_events();
         self.store.commit()?;
         let effects = std::mem::take(&mut self.out.effects);
@@ -252,8 +262,12 @@ impl Engine {
             return Vec::new();
         }
         let first = self.next_event;
-        let raw = wire::StoredEvents { events: events.iter().map(stored_event).collect() };
-        stored::write(&mut self.store, &stored::events(), first, &raw);
+        for (place, chunk) in
+            (first..).step_by(EVENTS_PER_RECORD).zip(events.chunks(EVENTS_PER_RECORD))
+        {
+            let raw = wire::StoredEvents { events: chunk.iter().map(stored_event).collect() };
+            stored::write(&mut self.store, &stored::events(), place, &raw);
+        }
         let numbered: Vec<Numbered> =
             (first..).zip(events).map(|(number, event)| Numbered { number, event }).collect();
         self.next_event = numbered.last().map_or(first, |last| last.number.saturating_add(1));
@@ -300,6 +314,9 @@ impl Engine {
         let listening = std::mem::take(&mut self.state.listening);
         self.state = State::load(&self.store)?.ok_or(EngineError::NoIdentity)?;
         self.state.listening = listening;
+        if let Some(organisation) = &mut self.state.organisation {
+            organisation.continue_versions(self.snapshot.roster.version);
+        }
         let (oldest, next) = event_numbers(&self.store)?;
         (self.oldest_event, self.next_event) = (oldest, next);
         let out = std::mem::take(&mut self.out);
@@ -382,7 +399,7 @@ fn command_of(
         Command::JoinShow => state.join_show(cx),
         Command::Learn { ops } => state.learn(cx, &ops),
         Command::Send { to, text } => {
-            refresh(state, cx);
+            refresh(state, cx)?;
             let sent = state.with_direct(|direct, post| direct.send(cx, post, &to, &text));
             let (message, conversation, number) = sent.ok_or(CommandError::NoOrg)??;
             Ok(Answer::Sent { message, conversation, number })
@@ -396,11 +413,12 @@ fn command_of(
     }
 }
 
-fn refresh(state: &mut State, cx: &mut Cx<'_>) {
-    for link in state.refresh_roster(cx) {
+fn refresh(state: &mut State, cx: &mut Cx<'_>) -> Result<(), RecordError> {
+    for link in state.refresh_roster(cx)? {
         state.link_down(cx, link);
         cx.out.effects.push(Effect::Close { link, reason: "not in the roster any more" });
     }
+    Ok(())
 }
 
 fn add_address(

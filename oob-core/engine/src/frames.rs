@@ -7,6 +7,7 @@ use crate::{
     envelope::{Screened, VerifiedEnvelope},
     input::Arrived,
     model::{Device, LinkId, RangeSet},
+    outbox::Carries,
     roster::{BundleClaim, RelayClaim},
     session::{OpenError, Opened},
     state::State,
@@ -52,15 +53,17 @@ impl State {
 
     fn hello(&self) -> wire::Hello {
         let heads = self.organisation.iter().flat_map(|organisation| organisation.heads());
+        let landmarks = self.organisation.iter().flat_map(|organisation| organisation.landmarks());
         wire::Hello {
             version: u32::from(limits::VERSION),
             heads: heads.take(limits::HELLO_ITEMS).map(OpHash::to_vec).collect(),
             epochs: self.epochs.ids().iter().map(EpochId::to_vec).collect(),
-            relay_certs: self.life.relay_cert.iter().cloned().collect(),
+            relay_certs: self.life.relay_certs().cloned().collect(),
             bundle: self.life.bundle.clone(),
             addresses: self.listening.iter().take(limits::ADDRESSES_PER_PEER).cloned().collect(),
             // Have always follows Hello until all members hold the same set and can compare it.
             equality: Vec::new(),
+            landmarks: landmarks.map(OpHash::to_vec).collect(),
         }
     }
 
@@ -136,8 +139,13 @@ impl State {
         from: &Device,
         hello: &wire::Hello,
     ) -> Result<(), RecordError> {
-        let lists =
-            [hello.heads.len(), hello.epochs.len(), hello.relay_certs.len(), hello.addresses.len()];
+        let lists = [
+            hello.heads.len(),
+            hello.epochs.len(),
+            hello.relay_certs.len(),
+            hello.addresses.len(),
+            hello.landmarks.len(),
+        ];
         let again =
             self.links.get_mut(id).is_none_or(|link| std::mem::replace(&mut link.greeted, true));
         if again
@@ -155,10 +163,11 @@ impl State {
         }
         self.learn_addresses(cx, id, from, &hello.addresses);
         self.tell_addresses(cx, id, from);
-        let heads: Vec<OpHash> =
-            hello.heads.iter().filter_map(|hash| OpHash::try_from(hash.as_slice()).ok()).collect();
+        let known = hello.heads.iter().chain(&hello.landmarks);
+        let known: Vec<OpHash> =
+            known.filter_map(|hash| OpHash::try_from(hash.as_slice()).ok()).collect();
         if let (Some(organisation), Some(link)) = (&self.organisation, self.links.get_mut(id)) {
-            link.queue_ops(organisation.beyond(&heads));
+            link.queue_ops(organisation.beyond(&known));
         }
         self.push_ops(cx, id)?;
         self.grant_missing(cx, id, from, &hello.epochs);
@@ -365,7 +374,7 @@ impl State {
         envelope: &VerifiedEnvelope,
     ) -> Result<(), RecordError> {
         let (device, life, seq) = (envelope.device, envelope.incarnation, envelope.seq);
-        if self.seen.contains(&device, life, seq) {
+        if self.seen.contains(&device, life, seq) || !self.seen.has_room(&device, life) {
             return Ok(());
         }
         // The snapshot it was screened with may be older than a removal.
@@ -375,7 +384,7 @@ impl State {
         let opened = match self.peers.open(cx, &org, &me, &self.bundles, &from, envelope) {
             Ok(opened) => opened,
             // Not for this device, or not yet: nothing is noted, so the author keeps it and offers it again.
-            Err(OpenError::NotOurs) => return Ok(()),
+            Err(OpenError::NotOurs | OpenError::Later) => return Ok(()),
             Err(OpenError::Record(error)) => return Err(error),
             Err(OpenError::Bad(what)) => {
                 tracing::warn!(device = %device, what, "an envelope for this device does not open");
@@ -436,11 +445,12 @@ impl State {
             self.with_direct(|direct, _| direct.take_ack(cx, from, ack)).transpose()?.flatten();
         let Some(acked) = acked else { return Ok(()) };
         self.outbox.settle(cx.store, &from.id, |pending| {
+            let Carries::Message { conversation, body_seq, .. } = pending.carries else {
+                return false;
+            };
             pending.incarnation == acked.life
-                && pending.message.is_some_and(|owed| {
-                    owed.conversation == acked.conversation
-                        && acked.delivered.contains(owed.body_seq)
-                })
+                && conversation == acked.conversation
+                && acked.delivered.contains(body_seq)
         });
         Ok(())
     }
@@ -458,10 +468,30 @@ impl State {
         }
         link.have_number = claim.number;
         if !std::mem::replace(&mut link.told, true) {
-            link.sent_to = 0;
+            link.sent_to = None;
         }
+        self.seen.close_below(&from.id, claim.incarnation, claim.owed_from);
         for (life, has) in &claim.mine {
             self.settle(cx, &from.id, *life, has);
+        }
+        self.offer_again(cx, id, from, &claim.mine);
+    }
+
+    /// Where the neighbour has something later than an envelope it lacks, that one was dropped on its way: it is offered
+    /// again, now and then.
+    fn offer_again(
+        &mut self,
+        cx: &Cx<'_>,
+        id: LinkId,
+        from: &Device,
+        has: &[(oob_proto::Incarnation, RangeSet)],
+    ) {
+        let life = self.life.incarnation;
+        let mine = has.iter().find(|(of, _)| *of == life);
+        let Some(top) = mine.and_then(|(_, has)| has.last()) else { return };
+        let oldest = self.outbox.oldest(&from.id, life).filter(|oldest| oldest.seq < top);
+        if let (Some(oldest), Some(link)) = (oldest, self.links.get_mut(id)) {
+            link.offer_again(oldest.place, cx.now.mono_ms);
         }
     }
 
@@ -492,12 +522,11 @@ impl State {
                     }
                     Owing::Have => {
                         let Some(org) = self.org_id() else { continue };
-                        Kind::Have(have(
-                            &org,
-                            &self.identity,
-                            &mut self.life,
-                            self.seen.entries(&device),
-                        ))
+                        let oldest = self.outbox.oldest(&device, self.life.incarnation);
+                        let owed_from =
+                            oldest.map_or_else(|| self.life.next_record(), |oldest| oldest.seq);
+                        let entries = self.seen.entries(&device);
+                        Kind::Have(have(&org, &self.identity, &mut self.life, entries, owed_from))
                     }
                 };
                 send(cx, id, kind);
@@ -513,13 +542,13 @@ impl State {
             if batch.is_empty() {
                 break;
             }
-            for (seq, envelope) in batch {
+            for (place, envelope) in batch {
                 if !link.may_send() {
                     break;
                 }
                 let sent = send(cx, id, Kind::Envelope(envelope));
                 link.count_sent(sent);
-                link.sent_to = seq;
+                link.sent_to = Some(place);
             }
         }
         Ok(())
@@ -541,9 +570,9 @@ fn send(cx: &mut Cx<'_>, link: LinkId, kind: Kind) -> usize {
 }
 
 impl State {
-    /// Sends a frame about this device itself to every greeted neighbour: a new relay key or bundle.
+    /// Sends a frame about this device itself on every stream, greeted or not: the own greeting may have gone before.
     pub(crate) fn announce(&mut self, cx: &mut Cx<'_>, kind: &Kind) {
-        for link in self.links.iter_mut().filter(|link| link.greeted) {
+        for link in self.links.iter_mut() {
             let sent = send(cx, link.id, kind.clone());
             link.count_sent(sent);
         }

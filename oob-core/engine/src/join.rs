@@ -26,6 +26,9 @@ const INVITE_LIFE_MS: u64 = 30 * 86_400_000;
 /// People one invitation may be good for.
 const INVITE_USES: u32 = 500;
 
+/// Operations taken from one request: what fits a link.
+const ASK_OPS: usize = 32;
+
 /// What came with the Noise handshake of a join stream.
 pub(crate) struct Shaken {
     pub(crate) handshake_hash: [u8; 32],
@@ -176,14 +179,9 @@ impl State {
         ask: &wire::JoinAsk,
         shaken: &Shaken,
     ) -> Result<Answer, CommandError> {
-        self.org()?;
-        for op in &ask.ops {
-            self.log_op(cx, None, op);
-        }
-        let organisation = self.organisation.as_mut().ok_or(CommandError::NoOrg)?;
-        organisation.refresh();
+        let org = self.org()?.id;
         let signed = ask.request.as_ref().ok_or(JoinError::Invalid)?;
-        let claim = JoinClaim::parse(&organisation.id, signed).map_err(|_| JoinError::Invalid)?;
+        let claim = JoinClaim::parse(&org, signed).map_err(|_| JoinError::Invalid)?;
         // The request was made for this very handshake, by the device at its other end.
         let bound = claim.handshake_hash == shaken.handshake_hash
             && claim.keys.dnk == shaken.dnk
@@ -191,9 +189,15 @@ impl State {
         if !bound {
             return Err(JoinError::Invalid.into());
         }
+        for op in ask.ops.iter().take(ASK_OPS) {
+            self.log_op(cx, None, op);
+        }
+        let organisation = self.organisation.as_mut().ok_or(CommandError::NoOrg)?;
+        organisation.refresh();
         let roster = organisation.roster();
         if let Some(known) = roster.view.devices.get(&claim.keys.id)
-            && let Some(by) = roster.made_by.get(&claim.keys.id).copied()
+            && let Some(by) =
+                roster.made_by.get(&claim.keys.id).and_then(|made| made.first()).copied()
         {
             // The answer was lost on its way: it is given again, also after the invitation expired.
             let same = roster
@@ -217,7 +221,8 @@ impl State {
             body,
         )?;
         organisation.refresh();
-        if organisation.roster().made_by.get(&claim.keys.id) != Some(&hash) {
+        let made = organisation.roster().made_by.get(&claim.keys.id);
+        if !made.is_some_and(|made| made.contains(&hash)) {
             return Err(CommandError::Internal("a redemption that does not stand"));
         }
         self.changed = true;
@@ -244,7 +249,7 @@ impl State {
         let org = organisation.id;
         let log = organisation.read_all(cx.store, &organisation.beyond([]))?;
         let (mut relay_certs, mut bundles) = self.directory.signed();
-        relay_certs.extend(self.life.relay_cert.clone());
+        relay_certs.extend(self.life.relay_certs().cloned());
         bundles.extend(self.life.bundle.clone());
         let bundle =
             oob_crypto::Bundle::parse(&claim.bundle.payload).map_err(|_| JoinError::Invalid)?;
@@ -307,7 +312,7 @@ impl State {
         let invite = named_invite(&org, link, &key)?;
         let name = name.unwrap_or_else(|| self.identity.name.clone());
         let before = self.membership.as_ref().filter(|membership| membership.org == org);
-        if before.is_none() || self.life.relay_cert.is_none() {
+        if before.is_none() || self.life.relay_cert().is_none() {
             self.begin_life(cx);
             self.certify(cx, &org);
         }
@@ -338,7 +343,7 @@ impl State {
             class: identity.class.code(),
             handshake_hash: shaken.handshake_hash.to_vec(),
             bundle: self.life.bundle.clone(),
-            relay_cert: self.life.relay_cert.clone(),
+            relay_cert: self.life.relay_cert().cloned(),
             site: identity.site.clone(),
             invite: invite.to_vec(),
         };
@@ -357,8 +362,8 @@ impl State {
         let org = pending.org;
         let device = self.identity.device;
         let shown = read_log(org, &answer.log).map_err(|_| JoinError::BadAnswer)?;
-        let by = shown.roster().made_by.get(&device).copied().ok_or(JoinError::BadAnswer)?;
-        if by.as_bytes() != answer.redeemed.as_slice() {
+        let by = OpHash::try_from(answer.redeemed.as_slice()).map_err(|_| JoinError::BadAnswer)?;
+        if !shown.roster().made_by.get(&device).is_some_and(|made| made.contains(&by)) {
             return Err(JoinError::BadAnswer.into());
         }
         let mut epochs = Vec::new();

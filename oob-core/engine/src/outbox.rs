@@ -6,6 +6,12 @@ use oob_proto::{ConversationId, DeviceId, Incarnation, wire};
 use oob_store::{Order, Store};
 use std::collections::{BTreeMap, VecDeque};
 
+/// Places of one stored batch.
+const PLACES: u64 = 65_536;
+
+/// Envelopes in one stored batch: of the largest class, they stay under the 1 MiB one record may have.
+const BATCH_ITEMS: usize = 48;
+
 /// Envelopes owed, by device.
 #[derive(Default)]
 pub(crate) struct Outbox {
@@ -21,25 +27,40 @@ struct Owed {
     fresh: Vec<wire::StoredOutboxItem>,
     /// How many of a stored batch are still pending.
     left: BTreeMap<u64, usize>,
+    /// Seq in the store of the next batch.
+    next_batch: u64,
 }
 
 /// One envelope owed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pending {
+    /// Its place in the order they were owed in, across lives of this device.
+    pub(crate) place: u64,
+    /// Number among the records of its life.
     pub(crate) seq: u64,
     pub(crate) incarnation: Incarnation,
-    /// None for an Ack.
-    pub(crate) message: Option<OwedMessage>,
+    pub(crate) carries: Carries,
     batch: u64,
 }
 
-/// The message an envelope carries.
+/// What an envelope carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct OwedMessage {
-    pub(crate) conversation: ConversationId,
-    pub(crate) body_seq: u64,
-    /// Its number in this device's history.
-    pub(crate) number: u64,
+pub(crate) enum Carries {
+    /// A message.
+    Message {
+        conversation: ConversationId,
+        body_seq: u64,
+        /// Its number in this device's history.
+        number: u64,
+    },
+    /// A receipt of one of the addressee's lives: it says all that an earlier one said.
+    Ack { conversation: ConversationId, life: Incarnation },
+}
+
+impl Carries {
+    fn is_message(&self) -> bool {
+        matches!(self, Self::Message { .. })
+    }
 }
 
 impl Outbox {
@@ -51,12 +72,13 @@ impl Outbox {
             let page = store.scan(&stored::outbox(device), next.., Order::Ascending, 256)?;
             let Some((last, _)) = page.last() else { return Ok(()) };
             next = last.saturating_add(1);
+            owed.next_batch = next;
             for (batch, bytes) in page {
                 let raw: wire::StoredOutbox = stored::decode(&bytes, "outbox")?;
                 owed.left.insert(batch, raw.items.len());
-                for pending in raw.items.iter().map(|item| Pending::of(item, batch)) {
+                for pending in Pending::all(&raw.items, batch) {
                     self.messages =
-                        self.messages.saturating_add(u64::from(pending.message.is_some()));
+                        self.messages.saturating_add(u64::from(pending.carries.is_message()));
                     owed.pending.push_back(pending);
                 }
             }
@@ -71,14 +93,19 @@ impl Outbox {
     /// Puts what this batch sealed into the pending batch of the store.
     pub(crate) fn save_fresh(&mut self, store: &mut Store) {
         for (device, owed) in &mut self.by_device {
-            let Some(batch) = owed.fresh.first().map(|item| item.seq) else { continue };
-            let items = std::mem::take(&mut owed.fresh);
-            owed.left.insert(batch, items.len());
-            for pending in items.iter().map(|item| Pending::of(item, batch)) {
-                self.messages = self.messages.saturating_add(u64::from(pending.message.is_some()));
-                owed.pending.push_back(pending);
+            let mut fresh = std::mem::take(&mut owed.fresh).into_iter().peekable();
+            while fresh.peek().is_some() {
+                let items: Vec<wire::StoredOutboxItem> = fresh.by_ref().take(BATCH_ITEMS).collect();
+                let batch = owed.next_batch;
+                owed.next_batch = batch.saturating_add(1);
+                owed.left.insert(batch, items.len());
+                for pending in Pending::all(&items, batch) {
+                    self.messages =
+                        self.messages.saturating_add(u64::from(pending.carries.is_message()));
+                    owed.pending.push_back(pending);
+                }
+                stored::write(store, &stored::outbox(device), batch, &wire::StoredOutbox { items });
             }
-            stored::write(store, &stored::outbox(device), batch, &wire::StoredOutbox { items });
         }
     }
 
@@ -99,7 +126,7 @@ impl Outbox {
             !settle
         });
         for pending in &settled {
-            self.messages = self.messages.saturating_sub(u64::from(pending.message.is_some()));
+            self.messages = self.messages.saturating_sub(u64::from(pending.carries.is_message()));
             let Some(left) = owed.left.get_mut(&pending.batch) else { continue };
             *left = left.saturating_sub(1);
             if *left == 0 {
@@ -110,29 +137,36 @@ impl Outbox {
         settled
     }
 
-    /// Reads the envelopes owed to a device after a number, up to the end of the stored batch it lies in.
+    /// Reads the envelopes owed to a device after a place, up to the end of the stored batch it lies in.
     pub(crate) fn next_batch(
         &self,
         store: &Store,
         device: &DeviceId,
-        after: u64,
+        after: Option<u64>,
     ) -> Result<Vec<(u64, wire::Envelope)>, RecordError> {
         let Some(owed) = self.by_device.get(device) else { return Ok(Vec::new()) };
-        let start = owed.pending.partition_point(|pending| pending.seq <= after);
+        let start = owed
+            .pending
+            .partition_point(|pending| after.is_some_and(|after| pending.place <= after));
         let Some(first) = owed.pending.get(start) else { return Ok(Vec::new()) };
         let raw: Option<wire::StoredOutbox> =
             stored::read(store, &stored::outbox(device), first.batch, "outbox")?;
-        let mut items = raw.unwrap_or_default().items.into_iter().peekable();
+        let items = raw.unwrap_or_default().items;
         let mut batch = Vec::new();
         for pending in
             owed.pending.range(start..).take_while(|pending| pending.batch == first.batch)
         {
-            while items.next_if(|item| item.seq < pending.seq).is_some() {}
-            if let Some(item) = items.next_if(|item| item.seq == pending.seq) {
-                batch.push((item.seq, stored::decode(&item.envelope, "outbox")?));
+            let index = usize::try_from(pending.place % PLACES).unwrap_or(usize::MAX);
+            if let Some(item) = items.get(index) {
+                batch.push((pending.place, stored::decode(&item.envelope, "outbox")?));
             }
         }
         Ok(batch)
+    }
+
+    /// The oldest envelope of a life owed to a device.
+    pub(crate) fn oldest(&self, device: &DeviceId, life: Incarnation) -> Option<&Pending> {
+        self.by_device.get(device)?.pending.iter().find(|pending| pending.incarnation == life)
     }
 
     /// Own messages not yet delivered, each counted once per device it is owed to.
@@ -142,11 +176,20 @@ impl Outbox {
 }
 
 impl Pending {
-    fn of(item: &wire::StoredOutboxItem, batch: u64) -> Self {
-        let message =
-            ConversationId::try_from(item.conversation.as_slice()).ok().map(|conversation| {
-                OwedMessage { conversation, body_seq: item.body_seq, number: item.number }
-            });
-        Self { seq: item.seq, incarnation: Incarnation(item.incarnation), message, batch }
+    fn all(items: &[wire::StoredOutboxItem], batch: u64) -> impl Iterator<Item = Self> + '_ {
+        (batch.saturating_mul(PLACES)..)
+            .zip(items)
+            .map(move |(place, item)| Self::of(item, batch, place))
+    }
+
+    fn of(item: &wire::StoredOutboxItem, batch: u64, place: u64) -> Self {
+        let conversation = item.conversation.as_slice().try_into().unwrap_or([0; 16].into());
+        let carries = match item.ack {
+            true => Carries::Ack { conversation, life: Incarnation(item.ack_incarnation) },
+            false => {
+                Carries::Message { conversation, body_seq: item.body_seq, number: item.number }
+            }
+        };
+        Self { place, seq: item.seq, incarnation: Incarnation(item.incarnation), carries, batch }
     }
 }

@@ -24,6 +24,9 @@ pub(crate) const BUNDLE_LIFE_MS: u64 = 7 * 86_400_000;
 /// Secrets of a bundle are kept this long after its successor: the longest life of an envelope and a day.
 pub(crate) const BUNDLE_KEPT_MS: u64 = 22 * 86_400_000;
 
+/// The time a life has been running is saved at least this often.
+const ELAPSED_SAVED_MS: u64 = 600_000;
+
 /// A relay key signs this long, about a day.
 pub(crate) const RELAY_LIFE_MS: u64 = 86_400_000;
 
@@ -170,9 +173,14 @@ pub(crate) struct Life {
     next_record: u64,
     next_bundle: u64,
     have_number: u64,
-    pub(crate) relay_cert: Option<wire::Signed>,
+    /// Own certificates whose envelopes may still be under way, oldest first, with the elapsed time at which a newer one
+    /// was made; 0 for the last.
+    relay_certs: Vec<(wire::Signed, u64)>,
     pub(crate) bundle: Option<wire::Signed>,
     bundle_since_ms: u64,
+    elapsed_ms: u64,
+    saved_elapsed_ms: u64,
+    last_mono_ms: Option<u64>,
     dirty: bool,
 }
 
@@ -187,9 +195,12 @@ impl Life {
             next_record: 1,
             next_bundle: 0,
             have_number: 0,
-            relay_cert: None,
+            relay_certs: Vec::new(),
             bundle: None,
             bundle_since_ms: 0,
+            elapsed_ms: 0,
+            saved_elapsed_ms: 0,
+            last_mono_ms: None,
             dirty: true,
         }
     }
@@ -207,9 +218,16 @@ impl Life {
             next_record: raw.next_record,
             next_bundle: raw.next_bundle,
             have_number: raw.have_number,
-            relay_cert: raw.relay_cert,
+            relay_certs: raw
+                .relay_certs
+                .into_iter()
+                .filter_map(|stored| Some((stored.cert?, stored.superseded_ms)))
+                .collect(),
             bundle: raw.bundle,
             bundle_since_ms: raw.bundle_since_ms,
+            elapsed_ms: raw.elapsed_ms,
+            saved_elapsed_ms: raw.elapsed_ms,
+            last_mono_ms: None,
             dirty: false,
         }))
     }
@@ -227,12 +245,41 @@ impl Life {
             next_record: self.next_record,
             next_bundle: self.next_bundle,
             have_number: self.have_number,
-            relay_cert: self.relay_cert.clone(),
+            relay_certs: self
+                .relay_certs
+                .iter()
+                .map(|(cert, superseded_ms)| wire::StoredRelayCert {
+                    cert: Some(cert.clone()),
+                    superseded_ms: *superseded_ms,
+                })
+                .collect(),
             bundle: self.bundle.clone(),
             bundle_since_ms: self.bundle_since_ms,
+            elapsed_ms: self.elapsed_ms,
         };
+        self.saved_elapsed_ms = self.elapsed_ms;
         let bytes = Zeroizing::new(raw.encode_to_vec());
         store.put(&stored::own(), stored::OWN_LIFE, &bytes);
+    }
+
+    /// Lets time pass by the clock that never goes back; returns how long this life has been running.
+    pub(crate) fn pass(&mut self, mono_ms: u64) -> u64 {
+        let last = self.last_mono_ms.replace(mono_ms).unwrap_or(mono_ms);
+        self.elapsed_ms = self.elapsed_ms.saturating_add(mono_ms.saturating_sub(last));
+        if self.elapsed_ms.saturating_sub(self.saved_elapsed_ms) >= ELAPSED_SAVED_MS {
+            self.dirty = true;
+        }
+        self.elapsed_ms
+    }
+
+    /// Own relay certificates to show, oldest first.
+    pub(crate) fn relay_certs(&self) -> impl Iterator<Item = &wire::Signed> {
+        self.relay_certs.iter().map(|(cert, _)| cert)
+    }
+
+    /// The certificate of the key that signs now.
+    pub(crate) fn relay_cert(&self) -> Option<&wire::Signed> {
+        self.relay_certs.last().map(|(cert, _)| cert)
     }
 
     /// Takes the next number of this device's records: certificates, bundles and envelopes share one counter.
@@ -241,6 +288,11 @@ impl Life {
         let number = self.next_record;
         self.next_record = self.next_record.saturating_add(1);
         number
+    }
+
+    /// The number the next record will have.
+    pub(crate) fn next_record(&self) -> u64 {
+        self.next_record
     }
 
     pub(crate) fn take_have(&mut self) -> u64 {
@@ -265,8 +317,15 @@ impl Life {
             record_seq,
         };
         self.rlk_since_ms = now_ms;
-        self.relay_cert =
-            Some(sign(SignedType::RelayCert, org, cert.encode_to_vec(), &[&identity.dsk]));
+        let elapsed_ms = self.elapsed_ms;
+        self.relay_certs.retain(|(_, superseded)| {
+            *superseded == 0 || elapsed_ms.saturating_sub(*superseded) <= BUNDLE_KEPT_MS
+        });
+        if let Some((_, superseded)) = self.relay_certs.last_mut() {
+            *superseded = elapsed_ms.max(1);
+        }
+        let signed = sign(SignedType::RelayCert, org, cert.encode_to_vec(), &[&identity.dsk]);
+        self.relay_certs.push((signed, 0));
     }
 
     /// Draws the next relay key and certifies it.
@@ -307,13 +366,13 @@ impl Life {
         secrets
     }
 
-    /// Whether the newest bundle is old enough for a successor.
+    /// Whether the newest bundle is old enough for a successor. A clock that went back counts like one that went on.
     pub(crate) fn bundle_is_old(&self, now_ms: u64) -> bool {
-        self.bundle.is_some() && now_ms.saturating_sub(self.bundle_since_ms) >= BUNDLE_LIFE_MS
+        self.bundle.is_some() && now_ms.abs_diff(self.bundle_since_ms) >= BUNDLE_LIFE_MS
     }
 
     /// Whether the relay key has signed long enough.
     pub(crate) fn relay_key_is_old(&self, now_ms: u64) -> bool {
-        self.relay_cert.is_some() && now_ms.saturating_sub(self.rlk_since_ms) >= RELAY_LIFE_MS
+        !self.relay_certs.is_empty() && now_ms.abs_diff(self.rlk_since_ms) >= RELAY_LIFE_MS
     }
 }

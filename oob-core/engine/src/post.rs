@@ -5,7 +5,7 @@ use crate::{
     directory::Directory,
     epochs::Epochs,
     model::Ring,
-    outbox::{Outbox, OwedMessage},
+    outbox::{Carries, Outbox},
     own::{Identity, Life},
     session::{Peers, SealError, Sealing, What},
 };
@@ -35,7 +35,7 @@ impl Post<'_> {
         cx: &mut Cx<'_>,
         to: &DeviceId,
         what: What<'_>,
-        message: Option<OwedMessage>,
+        carries: Carries,
     ) -> Result<(), SealError> {
         let bundle = self.directory.bundle(to).ok_or(SealError::Keys)?;
         let epoch = self.epochs.newest(Ring::Core).ok_or(SealError::Keys)?;
@@ -60,14 +60,24 @@ impl Post<'_> {
         };
         let (envelope, _) =
             envelope::seal(cx.rng, &keys, seq, &head, sealed.ct).map_err(|_| SealError::TooLong)?;
-        let item = wire::StoredOutboxItem {
+        let mut item = wire::StoredOutboxItem {
             seq,
             envelope: envelope.encode_to_vec(),
-            conversation: message.map(|message| message.conversation.to_vec()).unwrap_or_default(),
-            body_seq: message.map_or(0, |message| message.body_seq),
             incarnation: self.life.incarnation.0,
-            number: message.map_or(0, |message| message.number),
+            ..wire::StoredOutboxItem::default()
         };
+        match carries {
+            Carries::Message { conversation, body_seq, number } => {
+                item.conversation = conversation.to_vec();
+                (item.body_seq, item.number) = (body_seq, number);
+            }
+            Carries::Ack { conversation, life } => {
+                item.conversation = conversation.to_vec();
+                (item.ack, item.ack_incarnation) = (true, life.0);
+                // What it takes the place of may be under way; it is not owed any more.
+                self.outbox.settle(cx.store, to, |pending| pending.carries == carries);
+            }
+        }
         self.outbox.push(to, item);
         Ok(())
     }

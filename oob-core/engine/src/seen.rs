@@ -4,13 +4,17 @@ use crate::{
     model::RangeSet,
     stored::{self, RecordError},
 };
-use oob_proto::{DeviceId, Incarnation, wire};
+use oob_proto::{DeviceId, Incarnation, limits, wire};
 use oob_store::{Order, Store};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Ranges kept per author and life. Until members carry each other's envelopes, an author's numbers come with holes
-/// where it wrote to others; it sends in ascending order, so the lowest holes are those that never come.
-const RANGES: usize = 512;
+/// where it wrote to others; it says in each Have below which number nothing is owed any more, and those holes are
+/// closed. Beyond this bound nothing more is taken until it does.
+const RANGES: usize = 65_536;
+
+/// Ranges told in one Have of one life, the newest: what is left out, the author offers again, and it is dropped here.
+const TOLD: usize = limits::HAVE_RANGES / LIVES;
 
 /// Lives kept per device.
 const LIVES: usize = 16;
@@ -41,6 +45,31 @@ impl Seen {
             .is_some_and(|ranges| ranges.contains(seq))
     }
 
+    /// Whether another record of a device's life can be noted.
+    pub(crate) fn has_room(&self, device: &DeviceId, life: Incarnation) -> bool {
+        let Some(lives) = self.by_author.get(device) else { return true };
+        match lives.get(&life) {
+            Some(ranges) => ranges.len() < RANGES,
+            None => lives.len() < LIVES,
+        }
+    }
+
+    /// Closes the holes below a number: the author owes nothing there.
+    pub(crate) fn close_below(&mut self, device: &DeviceId, life: Incarnation, number: u64) {
+        let Some(ranges) = self.by_author.get_mut(device).and_then(|lives| lives.get_mut(&life))
+        else {
+            return;
+        };
+        let Some((first, _)) = ranges.iter().next() else { return };
+        // Never beyond what was seen: a number that was not written yet is not given up by anybody.
+        let last = number.saturating_sub(1).min(ranges.last().unwrap_or(0));
+        let before = ranges.len();
+        ranges.insert_range(first, last);
+        if ranges.len() != before {
+            self.dirty.insert((*device, life));
+        }
+    }
+
     /// Notes a record. Returns false if it was here, or if the device has had more lives than are kept.
     pub(crate) fn mark(&mut self, device: &DeviceId, life: Incarnation, seq: u64) -> bool {
         let lives = self.by_author.entry(*device).or_default();
@@ -48,8 +77,7 @@ impl Seen {
             return false;
         }
         let ranges = lives.entry(life).or_default();
-        let new = ranges.insert(seq);
-        ranges.close_lowest(RANGES);
+        let new = ranges.len() < RANGES && ranges.insert(seq);
         if new {
             self.dirty.insert((*device, life));
         }
@@ -74,7 +102,7 @@ impl Seen {
             .map(|(life, ranges)| wire::HaveEntry {
                 device: device.to_vec(),
                 incarnation: life.0,
-                have: ranges.to_wire(RANGES),
+                have: ranges.to_wire(TOLD),
                 gone: Vec::new(),
             })
             .collect()

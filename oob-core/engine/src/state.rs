@@ -6,7 +6,7 @@ use crate::{
     directory::Directory,
     effect::CommandError,
     epochs::Epochs,
-    model::{Device, Now},
+    model::Device,
     outbox::Outbox,
     own::{Identity, Life, Membership},
     post::Post,
@@ -44,6 +44,8 @@ pub(crate) struct State {
     pub(crate) listening: Vec<String>,
     pub(crate) neighbours: BTreeMap<DeviceId, wire::StoredNeighbour>,
     pub(crate) typed: Vec<String>,
+    /// Devices whose state is in memory.
+    loaded: BTreeSet<DeviceId>,
     /// Screening keys changed in this batch.
     pub(crate) rekeyed: bool,
     /// Something else that a snapshot shows changed in this batch.
@@ -73,6 +75,7 @@ impl State {
             listening: Vec::new(),
             neighbours: BTreeMap::new(),
             typed: Vec::new(),
+            loaded: BTreeSet::new(),
             rekeyed: true,
             changed: true,
             view: Arc::default(),
@@ -100,26 +103,42 @@ impl State {
         };
         let organisation = Organisation::load(store, org)?;
         state.epochs = Epochs::load(store)?;
-        for (id, device) in &organisation.roster().view.devices {
-            state.directory.load(store, &org, device)?;
-            state.peers.load(store, id)?;
-            state.seen.load(store, id)?;
-            state.outbox.load(store, id)?;
-            let known = stored::read(store, &stored::neighbour(id), stored::ONLY, "neighbour")?;
-            if let Some(known) = known {
-                state.neighbours.insert(*id, known);
-            }
-        }
+        let devices: Vec<Device> = organisation.roster().view.devices.values().cloned().collect();
         state.organisation = Some(organisation);
+        for device in &devices {
+            state.load_device(store, &org, device)?;
+        }
         Ok(Some(state))
     }
 
+    /// Loads what is kept of one device, once: when the state is loaded, or when the device comes into the roster, which
+    /// it may have been in before.
+    fn load_device(
+        &mut self,
+        store: &Store,
+        org: &OrgId,
+        device: &Device,
+    ) -> Result<(), RecordError> {
+        if device.id == self.identity.device || !self.loaded.insert(device.id) {
+            return Ok(());
+        }
+        self.directory.load(store, org, device)?;
+        self.peers.load(store, &device.id)?;
+        self.seen.load(store, &device.id)?;
+        self.outbox.load(store, &device.id)?;
+        let known = stored::read(store, &stored::neighbour(&device.id), stored::ONLY, "neighbour")?;
+        if let Some(known) = known {
+            self.neighbours.insert(device.id, known);
+        }
+        Ok(())
+    }
+
     /// Saves everything that changed into the pending batch.
-    pub(crate) fn save(&mut self, store: &mut Store, now: Now) {
+    pub(crate) fn save(&mut self, store: &mut Store, elapsed_ms: u64) {
         self.seen.save_dirty(store);
         self.conversations.save_dirty(store);
         self.outbox.save_fresh(store);
-        self.peers.save_dirty(store, now.wall_ms);
+        self.peers.save_dirty(store, elapsed_ms);
         self.life.save_if_dirty(store);
     }
 
@@ -170,28 +189,36 @@ impl State {
 
     /// Judges the log again if it grew, and takes what it brings: certificates in requests to join. Streams of devices
     /// that are not in the roster any more are to be closed by the caller.
-    pub(crate) fn refresh_roster(&mut self, cx: &mut Cx<'_>) -> Vec<crate::model::LinkId> {
-        let Some(organisation) = &mut self.organisation else { return Vec::new() };
+    pub(crate) fn refresh_roster(
+        &mut self,
+        cx: &mut Cx<'_>,
+    ) -> Result<Vec<crate::model::LinkId>, RecordError> {
+        let Some(organisation) = &mut self.organisation else { return Ok(Vec::new()) };
         if !organisation.refresh() {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         self.changed = true;
         self.rekeyed = true;
-        let devices = &organisation.roster().view.devices;
-        for claim in organisation.join_claims() {
-            let Some(device) =
-                devices.get(&claim.keys.id).filter(|device| device.id != self.identity.device)
-            else {
-                continue;
-            };
-            // Where something newer is known, a certificate from the request to join says nothing.
-            if self.directory.bundle(&device.id).is_none() {
-                self.directory.take_relay(cx, &organisation.id, device, &claim.relay_cert);
-                self.directory.take_bundle(cx, &organisation.id, device, &claim.bundle);
+        let org = organisation.id;
+        let devices: Vec<Device> = organisation.roster().view.devices.values().cloned().collect();
+        for device in &devices {
+            self.load_device(cx.store, &org, device)?;
+        }
+        let standing: BTreeSet<DeviceId> = devices.iter().map(|device| device.id).collect();
+        if let Some(organisation) = &self.organisation {
+            for claim in organisation.join_claims() {
+                let device = devices.iter().find(|device| device.id == claim.keys.id);
+                let Some(device) = device.filter(|device| device.id != self.identity.device) else {
+                    continue;
+                };
+                // Where something newer is known, a certificate from the request to join says nothing.
+                if self.directory.bundle(&device.id).is_none() {
+                    self.directory.take_relay(cx, &org, device, &claim.relay_cert);
+                    self.directory.take_bundle(cx, &org, device, &claim.bundle);
+                }
             }
         }
-        let standing: BTreeSet<DeviceId> = devices.keys().copied().collect();
-        self.links.outside(&standing)
+        Ok(self.links.outside(&standing))
     }
 
     /// Notes when a neighbour was last heard.

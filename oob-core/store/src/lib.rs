@@ -53,8 +53,9 @@
 //!
 //! # What it does not
 //!
-//! - A folder taken back as a whole, keyring included, looks like what it was then. The device draws a new incarnation
-//!   for that case.
+//! - A folder taken back as a whole, keyring included, looks like what it was then. The device is to
+//!   draw a new incarnation for that case; that is not built yet, so such a device would use numbers again that it has
+//!   used already.
 //! - Deleting a plain record hides it. Only secrets are destroyed, and only as far as the disk overwrites in place: an
 //!   SSD, a copying file system or a snapshot may keep an old key, still under the passphrase.
 //!

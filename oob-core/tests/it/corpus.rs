@@ -62,12 +62,17 @@ fn every_file_of_the_corpora_is_taken_or_refused_as_its_name_says() {
     }
 }
 
+/// A run of the fuzzer leaves thousands of other files beside the seeds.
+fn is_seed(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("seed-"))
+}
+
 /// Seeds bent a little: each cut short and with one byte changed, at a few places.
 #[test]
 fn bent_seeds_never_panic() {
     const PLACES: usize = 12;
     for (target, door) in DOORS {
-        for path in files(target) {
+        for path in files(target).iter().filter(|path| is_seed(path)) {
             let bytes = fs::read(path).unwrap();
             for place in 0..PLACES.min(bytes.len()) {
                 let at = place * bytes.len() / PLACES.min(bytes.len());

@@ -418,7 +418,7 @@ pub struct Hello {
     /// Ids of the epochs whose secrets are held, ascending.
     #[prost(bytes = "vec", repeated, tag = "3")]
     pub epochs: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
-    /// The sender's own: current and next generation.
+    /// The sender's own, oldest first: every one whose envelopes may still be under way.
     #[prost(message, repeated, tag = "4")]
     pub relay_certs: ::prost::alloc::vec::Vec<Signed>,
     #[prost(message, optional, tag = "5")]
@@ -429,6 +429,9 @@ pub struct Hello {
     /// 33 bytes: version u8, SHA-256 of what is held; see section 10.3.
     #[prost(bytes = "vec", tag = "7")]
     pub equality: ::prost::alloc::vec::Vec<u8>,
+    /// Operation hashes at growing distances from the newest, so that a neighbour that is ahead sees what both know.
+    #[prost(bytes = "vec", repeated, tag = "8")]
+    pub landmarks: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
 /// Every second; three seconds without any frame end the stream.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -468,6 +471,9 @@ pub struct Have {
     pub number: u64,
     #[prost(message, repeated, tag = "5")]
     pub entries: ::prost::alloc::vec::Vec<HaveEntry>,
+    /// No envelope of this device and incarnation below this number is still owed to the reader.
+    #[prost(uint64, tag = "6")]
+    pub owed_from: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HaveEntry {
@@ -665,12 +671,24 @@ pub struct StoredLife {
     pub next_bundle: u64,
     #[prost(uint64, tag = "7")]
     pub have_number: u64,
-    #[prost(message, optional, tag = "8")]
-    pub relay_cert: ::core::option::Option<Signed>,
+    /// Oldest first; the last is the current one.
+    #[prost(message, repeated, tag = "8")]
+    pub relay_certs: ::prost::alloc::vec::Vec<StoredRelayCert>,
     #[prost(message, optional, tag = "9")]
     pub bundle: ::core::option::Option<Signed>,
     #[prost(uint64, tag = "10")]
     pub bundle_since_ms: u64,
+    /// Milliseconds this device has been running since this life began: what keeping goes by.
+    #[prost(uint64, tag = "11")]
+    pub elapsed_ms: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StoredRelayCert {
+    #[prost(message, optional, tag = "1")]
+    pub cert: ::core::option::Option<Signed>,
+    /// StoredLife.elapsed_ms when a newer one was made; 0 while it is the current one.
+    #[prost(uint64, tag = "2")]
+    pub superseded_ms: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StoredEpoch {
@@ -686,7 +704,7 @@ pub struct StoredEpoch {
 pub struct StoredBundle {
     #[prost(bytes = "vec", tag = "1")]
     pub secrets: ::prost::alloc::vec::Vec<u8>,
-    /// When a newer bundle was published; 0 while it is the newest.
+    /// StoredLife.elapsed_ms when a newer bundle was published; 0 while it is the newest.
     #[prost(uint64, tag = "2")]
     pub superseded_ms: u64,
 }
@@ -699,6 +717,16 @@ pub struct StoredPeer {
     pub ins: ::prost::alloc::vec::Vec<StoredInChannel>,
     #[prost(message, repeated, tag = "3")]
     pub sessions: ::prost::alloc::vec::Vec<StoredOlm>,
+    #[prost(message, repeated, tag = "4")]
+    pub waiting: ::prost::alloc::vec::Vec<StoredWaiting>,
+}
+/// How many messages of a session wait for their turn.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredWaiting {
+    #[prost(bytes = "vec", tag = "1")]
+    pub session: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint64, tag = "2")]
+    pub count: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StoredOutChannel {
@@ -716,7 +744,7 @@ pub struct StoredInChannel {
     /// The own bundle it was opened to.
     #[prost(bytes = "vec", tag = "2")]
     pub bundle: ::prost::alloc::vec::Vec<u8>,
-    /// When a newer channel was opened; 0 while it is the newest.
+    /// StoredLife.elapsed_ms when a newer channel was opened; 0 while it is the newest.
     #[prost(uint64, tag = "3")]
     pub replaced_ms: u64,
 }
@@ -756,6 +784,7 @@ pub struct StoredRanges {
 /// Envelopes sealed in one batch for one device.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct StoredOutbox {
+    /// At most 65,536.
     #[prost(message, repeated, tag = "1")]
     pub items: ::prost::alloc::vec::Vec<StoredOutboxItem>,
 }
@@ -766,9 +795,9 @@ pub struct StoredOutboxItem {
     /// Encoded Envelope.
     #[prost(bytes = "vec", tag = "2")]
     pub envelope: ::prost::alloc::vec::Vec<u8>,
-    /// Empty for an Ack.
     #[prost(bytes = "vec", tag = "3")]
     pub conversation: ::prost::alloc::vec::Vec<u8>,
+    /// Of a message.
     #[prost(uint64, tag = "4")]
     pub body_seq: u64,
     #[prost(uint32, tag = "5")]
@@ -776,6 +805,11 @@ pub struct StoredOutboxItem {
     /// Number of the message in this device's history.
     #[prost(uint64, tag = "6")]
     pub number: u64,
+    /// It carries an Ack, of the author's life below; a newer one of the same life takes its place.
+    #[prost(bool, tag = "7")]
+    pub ack: bool,
+    #[prost(uint32, tag = "8")]
+    pub ack_incarnation: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct StoredConversation {

@@ -6,7 +6,7 @@ use crate::{
     effect::CommandError,
     event::Event,
     model::{Device, Message, MessageState, RangeSet, Receipt, Text},
-    outbox::OwedMessage,
+    outbox::Carries,
     post::Post,
     session::{OpenedBody, What},
     snapshot::RosterView,
@@ -91,9 +91,9 @@ impl Direct<'_> {
             ..wire::Body::default()
         };
         let bytes = Zeroizing::new(body.encode_to_vec());
-        let owed = OwedMessage { conversation, body_seq: body.seq, number };
+        let carries = Carries::Message { conversation, body_seq: body.seq, number };
         for device in &reached {
-            post.send(cx, device, What::Body(&bytes), Some(owed))
+            post.send(cx, device, What::Body(&bytes), carries)
                 .map_err(|_| CommandError::Internal("sealing"))?;
         }
         let record = wire::StoredMessage {
@@ -326,11 +326,16 @@ impl Direct<'_> {
 
     /// Seals the receipts owed at the end of a batch: one per author device and life, as ranges.
     pub(crate) fn post_acks(&mut self, cx: &mut Cx<'_>, post: &mut Post<'_>) {
-        for (conversation, author, life) in std::mem::take(&mut self.all.owed) {
+        let owed = std::mem::take(&mut self.all.owed);
+        for (conversation, author, life) in owed {
             let Some(state) = self.all.all.get(&conversation) else { continue };
             let Some(receipts) = state.theirs.get(&(author, life)) else { continue };
             let ack = ack(&conversation, &author, life, receipts);
-            if post.reaches(&author) && post.send(cx, &author, What::Ack(ack), None).is_err() {
+            if post.reaches(&author)
+                && post
+                    .send(cx, &author, What::Ack(ack), Carries::Ack { conversation, life })
+                    .is_err()
+            {
                 tracing::warn!("a receipt could not be sealed");
             }
         }

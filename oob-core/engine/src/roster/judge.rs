@@ -1,11 +1,13 @@
 //! From the set of operations to who is in the organisation: a function of the set alone, never of the order they
 //! came in or of anybody's clock (docs/protocol.md, section 3.3).
 //!
-//! Two passes. The first looks at each operation with its past: may its author do this? The second resolves what two
-//! operations both claim: of two, the one in the other's past stands, else the one with the lower hash.
+//! One pass in the order (lamport, hash), which puts every operation behind its past and is the same everywhere. An
+//! operation stands if its author may write it by what stands in its past, and if nothing that stands before it in
+//! that order holds what it claims. Only what stands can take a place from anything: a claim that fails harms nobody.
+//! Claims are made to keys that signed them (DSK and transport key); the same request in two operations is one claim.
 
 use super::{
-    claim::{Claim, DeviceKeys},
+    claim::{CertifiedDevice, Claim, DeviceKeys, JoinClaim},
     log::{Entry, Log},
 };
 use crate::{
@@ -14,20 +16,19 @@ use crate::{
 };
 use oob_crypto::{PublicKey, member_id};
 use oob_proto::{
-    DeviceId, EpochId, MemberId, OpHash, OrgId, limits,
+    DeviceId, DeviceShort, EpochId, MemberId, OpHash, OrgId, TransportKey, limits,
     wire::{self, op_body::Kind},
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 
 /// Who is in the organisation, and what else its log says.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Roster {
     pub(crate) view: RosterView,
     pub(crate) name: Option<Name>,
-    pub(crate) admins: Vec<PublicKey>,
     pub(crate) invites: BTreeMap<OpHash, InviteFact>,
-    /// The operation that made each device.
-    pub(crate) made_by: BTreeMap<DeviceId, OpHash>,
+    /// The operations that made each device: more than one where two admitters took the same request.
+    pub(crate) made_by: BTreeMap<DeviceId, Vec<OpHash>>,
     pub(crate) epochs: BTreeSet<(Ring, EpochId)>,
 }
 
@@ -42,268 +43,222 @@ pub(crate) struct InviteFact {
     pub(crate) redeemed: Vec<DeviceId>,
 }
 
-/// One operation that adds a device, past the first pass.
-struct Addition {
-    op: OpHash,
-    member: MemberId,
-    uik: PublicKey,
-    keys: DeviceKeys,
-    /// Name of a new person, and the invitation they came by.
-    joined: Option<(Name, OpHash)>,
-    /// Device whose owner had to be a member, for a redemption.
-    admitter: Option<DeviceId>,
-}
-
 /// Judges the whole log.
 pub(crate) fn judge(log: &Log, version: u64) -> Roster {
-    let mut roster = Roster::default();
-    roster.view.version = version;
-    roster.view.update_needed =
-        log.ordered().any(|(_, entry)| entry.body.is_none() && entry.header.critical);
-    let Some((_, Kind::Genesis(genesis))) =
-        log.ordered().find_map(|(hash, entry)| Some((hash, entry.body.clone()?)))
-    else {
-        return roster;
-    };
-    let admins: BTreeMap<PublicKey, Option<PublicKey>> = genesis
-        .admins
-        .iter()
-        .filter_map(|admin| {
-            Some((PublicKey::parse(&admin.key).ok()?, PublicKey::parse(&admin.uik).ok()))
-        })
-        .collect();
-    roster.admins = admins.keys().copied().collect();
-    let mut candidates = Candidates::default();
+    let mut pass = Pass::new(log);
     for (hash, entry) in log.ordered() {
-        candidates.take(log, &admins, hash, entry);
+        pass.take(hash, entry);
     }
-    let lost = candidates.conflicts(log);
-    candidates.settle(log.org(), &admins, &lost, &mut roster);
+    let mut roster = pass.roster;
+    roster.view.version = version;
     roster
 }
 
-/// What the first pass found, in the log's order.
-#[derive(Default)]
-struct Candidates {
-    members: BTreeMap<MemberId, (OpHash, PublicKey, Name)>,
-    additions: Vec<Addition>,
-    by_dsk: BTreeMap<PublicKey, usize>,
-    invites: BTreeMap<OpHash, InviteFact>,
-    epochs: Vec<(PublicKey, Ring, EpochId)>,
-    policy: Option<(u64, OpHash, Name)>,
+/// The pass under way.
+struct Pass<'a> {
+    log: &'a Log,
+    roster: Roster,
+    admins: BTreeMap<PublicKey, Option<PublicKey>>,
+    /// The operations that made each person.
+    persons: BTreeMap<MemberId, Vec<OpHash>>,
+    by_dsk: BTreeMap<PublicKey, DeviceId>,
+    transports: BTreeSet<TransportKey>,
+    shorts: BTreeSet<DeviceShort>,
+    policy_round: Option<u64>,
 }
 
-impl Candidates {
-    fn take(
-        &mut self,
-        log: &Log,
-        admins: &BTreeMap<PublicKey, Option<PublicKey>>,
-        hash: &OpHash,
-        entry: &Entry,
-    ) {
-        let author = entry.header.author;
-        let by_admin = admins.contains_key(&author);
-        let alone = admins.len() == 1;
-        match &entry.body {
-            Some(Kind::Member(member)) if by_admin && alone => {
-                let (Ok(uik), Ok(name)) =
-                    (PublicKey::parse(&member.uik), Name::parse(&member.name))
-                else {
-                    return;
-                };
-                self.members.entry(member_id(log.org(), &uik)).or_insert((*hash, uik, name));
-            }
-            Some(Kind::Policy(policy)) if by_admin && alone => {
-                let Ok(name) = Name::parse(&policy.org_name) else { return };
-                // Higher round, then the lower hash.
-                let newer = self.policy.as_ref().is_none_or(|(round, old, _)| {
-                    (policy.round, std::cmp::Reverse(hash)) > (*round, std::cmp::Reverse(old))
-                });
-                if newer {
-                    self.policy = Some((policy.round, *hash, name));
-                }
-            }
-            Some(Kind::Invite(invite)) if by_admin => {
+/// A device that an operation adds.
+struct Addition<'a> {
+    member: MemberId,
+    uik: PublicKey,
+    keys: &'a DeviceKeys,
+    /// Name of a new person.
+    name: Option<&'a Name>,
+}
+
+impl<'a> Pass<'a> {
+    fn new(log: &'a Log) -> Self {
+        Self {
+            log,
+            roster: Roster::default(),
+            admins: BTreeMap::new(),
+            persons: BTreeMap::new(),
+            by_dsk: BTreeMap::new(),
+            transports: BTreeSet::new(),
+            shorts: BTreeSet::new(),
+            policy_round: None,
+        }
+    }
+
+    fn take(&mut self, hash: &OpHash, entry: &Entry) {
+        let author = &entry.header.author;
+        let by_admin = self.admins.contains_key(author);
+        let alone = self.admins.len() == 1;
+        match (&entry.body, entry.claim.as_deref()) {
+            (Some(Kind::Genesis(genesis)), _) => self.genesis(genesis),
+            (Some(Kind::Member(member)), _) if by_admin && alone => self.member(hash, member),
+            (Some(Kind::Policy(policy)), _) if by_admin && alone => self.policy(policy),
+            (Some(Kind::Invite(invite)), _) if by_admin => {
                 if let Some(fact) = invite_fact(invite) {
-                    self.invites.insert(*hash, fact);
+                    self.roster.invites.insert(*hash, fact);
                 }
             }
-            Some(Kind::Device(_)) => self.take_device(log, hash, entry),
-            Some(Kind::InviteRedeemed(_)) => self.take_redeemed(log, hash, entry),
-            Some(Kind::EpochKey(epoch)) => {
-                let ring = u8::try_from(epoch.ring).ok().and_then(Ring::from_code);
-                if let (Some(ring), Ok(id)) = (ring, EpochId::try_from(epoch.epoch_id.as_slice())) {
-                    self.epochs.push((author, ring, id));
-                }
+            (Some(Kind::Device(_)), Some(Claim::Device(certified))) => {
+                self.device(hash, author, certified)
             }
+            (Some(Kind::InviteRedeemed(_)), Some(Claim::Join(claim))) => {
+                self.redeemed(hash, entry, claim)
+            }
+            (Some(Kind::EpochKey(epoch)), _) => self.epoch(hash, author, epoch),
+            // Only an admin's word can tell that this version is too old to judge.
+            (None, _) => self.roster.view.update_needed |= entry.header.critical && by_admin,
             _ => {}
         }
     }
 
-    fn take_device(&mut self, log: &Log, hash: &OpHash, entry: &Entry) {
-        let Some(Claim::Device(certified)) = entry.claim.as_deref() else { return };
-        // The certificate's member must be the author's, and known in this operation's past.
-        let uik = entry.header.author;
-        let member = member_id(log.org(), &uik);
-        let known = match self.members.get(&member) {
-            Some((made, _, _)) => log.is_before(made, hash),
-            None => self.additions.iter().any(|a| a.member == member && log.is_before(&a.op, hash)),
-        };
-        if certified.member != member || !known {
+    fn genesis(&mut self, genesis: &wire::Genesis) {
+        let admins = genesis.admins.iter().filter_map(|admin| {
+            Some((PublicKey::parse(&admin.key).ok()?, PublicKey::parse(&admin.uik).ok()))
+        });
+        self.admins.extend(admins);
+    }
+
+    fn member(&mut self, hash: &OpHash, member: &wire::Member) {
+        let (Ok(uik), Ok(name)) = (PublicKey::parse(&member.uik), Name::parse(&member.name)) else {
             return;
+        };
+        let id = member_id(self.log.org(), &uik);
+        self.persons.entry(id).or_default().push(*hash);
+        let mut roles = vec![Role::Responder];
+        if self.admins.values().flatten().any(|admin| *admin == uik) {
+            roles.push(Role::Admin);
         }
-        self.push(Addition {
-            op: *hash,
-            member,
+        self.roster.view.members.entry(id).or_insert(Member {
+            id,
             uik,
-            keys: certified.keys.clone(),
-            joined: None,
-            admitter: None,
+            name,
+            roles,
+            devices: Vec::new(),
         });
     }
 
-    fn take_redeemed(&mut self, log: &Log, hash: &OpHash, entry: &Entry) {
-        let Some(Claim::Join(claim)) = entry.claim.as_deref() else { return };
-        let invite = claim.invite;
-        let Some(fact) = self.invites.get(&invite) else { return };
-        let Some(admitter) =
-            self.by_dsk.get(&entry.header.author).and_then(|i| self.additions.get(*i))
-        else {
-            return;
-        };
+    /// The higher round; of two equal ones the first in order.
+    fn policy(&mut self, policy: &wire::Policy) {
+        let Ok(name) = Name::parse(&policy.org_name) else { return };
+        if self.policy_round.is_none_or(|round| policy.round > round) {
+            self.policy_round = Some(policy.round);
+            self.roster.name = Some(name);
+        }
+    }
+
+    fn device(&mut self, hash: &OpHash, uik: &PublicKey, certified: &CertifiedDevice) {
+        let member = member_id(self.log.org(), uik);
+        let known = self.persons.get(&member).is_some_and(|made| self.any_before(made, hash));
+        if certified.member == member && known {
+            self.add(hash, &Addition { member, uik: *uik, keys: &certified.keys, name: None });
+        }
+    }
+
+    fn redeemed(&mut self, hash: &OpHash, entry: &Entry, claim: &JoinClaim) {
+        let Some(fact) = self.roster.invites.get(&claim.invite) else { return };
         let stands = claim.invite_key == fact.key
+            && fact.role == Role::Responder
             && entry.header.time_ms <= fact.expires_ms
             && fact.name.as_ref().is_none_or(|name| name.resembles(claim.name.as_str()))
-            && log.is_before(&invite, hash)
-            && log.is_before(&admitter.op, hash);
-        if !stands {
+            && self.log.is_before(&claim.invite, hash)
+            && self.is_device(&entry.header.author, hash);
+        let again = fact.redeemed.contains(&claim.keys.id);
+        let room = fact.redeemed.len() < usize::try_from(fact.uses).unwrap_or(usize::MAX);
+        if !stands || !(again || room) {
             return;
         }
-        let admitter = Some(admitter.keys.id);
-        let member = member_id(log.org(), &claim.uik);
-        let joined = Some((claim.name.clone(), invite));
-        self.push(Addition {
-            op: *hash,
-            member,
-            uik: claim.uik,
-            keys: claim.keys.clone(),
-            joined,
-            admitter,
-        });
+        let member = member_id(self.log.org(), &claim.uik);
+        let addition =
+            Addition { member, uik: claim.uik, keys: &claim.keys, name: Some(&claim.name) };
+        let added = self.add(hash, &addition);
+        if added
+            && !again
+            && let Some(fact) = self.roster.invites.get_mut(&claim.invite)
+        {
+            fact.redeemed.push(claim.keys.id);
+        }
     }
 
-    fn push(&mut self, addition: Addition) {
-        self.by_dsk.entry(addition.keys.dsk).or_insert(self.additions.len());
-        self.additions.push(addition);
+    fn epoch(&mut self, hash: &OpHash, author: &PublicKey, epoch: &wire::EpochKey) {
+        let ring = u8::try_from(epoch.ring).ok().and_then(Ring::from_code);
+        let (Some(ring), Ok(id)) = (ring, EpochId::try_from(epoch.epoch_id.as_slice())) else {
+            return;
+        };
+        // Until epochs are rotated, a ring has the one of its founding: nobody can split it with another.
+        let first = !self.roster.epochs.iter().any(|(known, _)| *known == ring);
+        if first && self.is_device(author, hash) {
+            self.roster.epochs.insert((ring, id));
+        }
     }
 
-    /// The operations that lose what they claim to another.
-    fn conflicts(&self, log: &Log) -> BTreeSet<OpHash> {
-        let mut claims: BTreeMap<Vec<u8>, Vec<usize>> = BTreeMap::new();
-        for (i, a) in self.additions.iter().enumerate() {
-            let short = a.keys.id.short();
-            let short = short.as_bytes();
-            let keys: [(u8, &[u8]); 5] = [
-                (0, a.keys.dsk.as_bytes()),
-                (1, a.keys.dnk.as_bytes()),
-                (2, &a.keys.olm_id),
-                (3, a.keys.transport.as_bytes()),
-                (4, short.as_slice()),
-            ];
-            for (kind, key) in keys {
-                claims.entry([&[kind], key].concat()).or_default().push(i);
-            }
-        }
-        let mut lost = BTreeSet::new();
-        for rivals in claims.values().filter(|rivals| rivals.len() > 1) {
-            let rivals: Vec<&OpHash> =
-                rivals.iter().filter_map(|i| self.additions.get(*i)).map(|a| &a.op).collect();
-            lost.extend(losers(log, &rivals, 1));
-        }
-        for (invite, fact) in &self.invites {
-            let redeemed = self
-                .additions
-                .iter()
-                .filter(|a| a.joined.as_ref().is_some_and(|(_, by)| by == invite));
-            let rivals: Vec<&OpHash> =
-                redeemed.map(|a| &a.op).filter(|op| !lost.contains(*op)).collect();
-            lost.extend(losers(log, &rivals, usize::try_from(fact.uses).unwrap_or(usize::MAX)));
-        }
-        lost
+    /// Whether a key is that of a standing device, made in the past of an operation.
+    fn is_device(&self, dsk: &PublicKey, hash: &OpHash) -> bool {
+        let made = self.by_dsk.get(dsk).and_then(|id| self.roster.made_by.get(id));
+        made.is_some_and(|made| self.any_before(made, hash))
     }
 
-    fn settle(
-        self,
-        org: &OrgId,
-        admins: &BTreeMap<PublicKey, Option<PublicKey>>,
-        lost: &BTreeSet<OpHash>,
-        roster: &mut Roster,
-    ) {
-        roster.name = self.policy.map(|(_, _, name)| name);
-        roster.invites = self.invites;
-        let admin_members: BTreeSet<MemberId> =
-            admins.values().flatten().map(|uik| member_id(org, uik)).collect();
-        for (id, (_, uik, name)) in self.members {
-            let mut roles = vec![Role::Responder];
-            if admin_members.contains(&id) {
-                roles.push(Role::Admin);
+    fn any_before(&self, ops: &[OpHash], hash: &OpHash) -> bool {
+        ops.iter().any(|op| self.log.is_before(op, hash))
+    }
+
+    /// Adds a device if nothing that stands holds its keys; returns whether the operation stands.
+    fn add(&mut self, hash: &OpHash, addition: &Addition<'_>) -> bool {
+        let Addition { member, uik, keys, name } = addition;
+        let transport = keys.transport_key();
+        if let Some(known) = self.roster.view.devices.get(&keys.id) {
+            let same =
+                known.member == *member && known.transport == transport && known.dnk == keys.dnk;
+            if same {
+                self.roster.made_by.entry(keys.id).or_default().push(*hash);
+                self.persons.entry(*member).or_default().push(*hash);
             }
-            roster.view.members.insert(id, Member { id, uik, name, roles, devices: Vec::new() });
+            return same;
         }
-        for addition in self.additions {
-            let admitted = addition
-                .admitter
-                .is_none_or(|admitter| roster.view.devices.contains_key(&admitter));
-            if lost.contains(&addition.op) || !admitted {
-                continue;
-            }
-            roster.add(addition);
+        if self.transports.contains(&transport) || self.shorts.contains(&keys.id.short()) {
+            return false;
         }
-        let standing: BTreeSet<&PublicKey> =
-            roster.view.devices.values().map(|device| &device.dsk).collect();
-        roster.epochs = self
-            .epochs
-            .iter()
-            .filter(|(by, _, _)| standing.contains(by))
-            .map(|(_, ring, id)| (*ring, *id))
-            .collect();
+        let person = match (self.roster.view.members.entry(*member), name) {
+            (btree_map::Entry::Occupied(entry), _) => entry.into_mut(),
+            (btree_map::Entry::Vacant(entry), Some(name)) => entry.insert(Member {
+                id: *member,
+                uik: *uik,
+                name: (*name).clone(),
+                roles: vec![Role::Responder],
+                devices: Vec::new(),
+            }),
+            (btree_map::Entry::Vacant(_), None) => return false,
+        };
+        if person.devices.len() >= limits::DEVICES_PER_MEMBER {
+            return false;
+        }
+        person.devices.push(keys.id);
+        person.devices.sort_unstable();
+        self.persons.entry(*member).or_default().push(*hash);
+        self.roster.made_by.entry(keys.id).or_default().push(*hash);
+        self.by_dsk.insert(keys.dsk, keys.id);
+        self.transports.insert(transport);
+        self.shorts.insert(keys.id.short());
+        let device = Device {
+            id: keys.id,
+            member: *member,
+            dsk: keys.dsk,
+            dnk: keys.dnk,
+            olm_id: keys.olm_id,
+            transport,
+            class: keys.class,
+            site: keys.site.clone(),
+        };
+        self.roster.view.devices.insert(keys.id, device);
+        true
     }
 }
 
 impl Roster {
-    fn add(&mut self, addition: Addition) {
-        let Addition { op, member, uik, keys, joined, .. } = addition;
-        let entry = match (self.view.members.entry(member), &joined) {
-            (std::collections::btree_map::Entry::Occupied(entry), _) => entry.into_mut(),
-            (std::collections::btree_map::Entry::Vacant(entry), Some((name, _))) => {
-                entry.insert(Member {
-                    id: member,
-                    uik,
-                    name: name.clone(),
-                    roles: vec![Role::Responder],
-                    devices: Vec::new(),
-                })
-            }
-            (std::collections::btree_map::Entry::Vacant(_), None) => return,
-        };
-        if entry.devices.len() >= limits::DEVICES_PER_MEMBER {
-            return;
-        }
-        entry.devices.push(keys.id);
-        entry.devices.sort_unstable();
-        if let Some((_, invite)) = joined
-            && let Some(fact) = self.invites.get_mut(&invite)
-        {
-            fact.redeemed.push(keys.id);
-        }
-        self.made_by.insert(keys.id, op);
-        let transport = keys.transport_key();
-        let DeviceKeys { id, dsk, dnk, olm_id, class, site, .. } = keys;
-        self.view
-            .devices
-            .insert(id, Device { id, member, dsk, dnk, olm_id, transport, class, site });
-    }
-
     /// The hash an epoch names: who was in when it was made.
     pub(crate) fn hash(&self, org: &OrgId) -> [u8; 32] {
         let mut bytes = [b"oob/1 roster\0".as_slice(), org.as_bytes()].concat();
@@ -325,7 +280,7 @@ impl Roster {
         oob_crypto::sha256(&bytes)
     }
 
-    pub(crate) fn by_transport(&self, key: &oob_proto::TransportKey) -> Option<&Device> {
+    pub(crate) fn by_transport(&self, key: &TransportKey) -> Option<&Device> {
         self.view.by_transport(key)
     }
 }
@@ -340,13 +295,4 @@ fn invite_fact(invite: &wire::Invite) -> Option<InviteFact> {
         name,
         redeemed: Vec::new(),
     })
-}
-
-/// Of operations that claim the same, those beyond the first `places`: an operation comes after those in its past and
-/// after concurrent ones of a lower hash.
-fn losers(log: &Log, rivals: &[&OpHash], places: usize) -> Vec<OpHash> {
-    let before = |a: &OpHash, b: &OpHash| log.is_before(a, b) || (!log.is_before(b, a) && a < b);
-    let beaten =
-        |op: &OpHash| rivals.iter().filter(|other| **other != op && before(other, op)).count();
-    rivals.iter().filter(|op| beaten(op) >= places).map(|op| **op).collect()
 }

@@ -1,5 +1,6 @@
-//! The set of operations known here, a hash-DAG that only grows (docs/protocol.md, section 3.1). It keeps whatever is
-//! well formed, signed and connected; what counts is judged over the whole set in `judge.rs`.
+//! The set of operations known here, a hash-DAG that only grows (docs/protocol.md, section 3.1). It keeps what is well
+//! formed, signed, connected and of a kind its author may write, within bounds; what counts is judged over the whole
+//! set in `judge.rs`.
 
 use super::{
     claim::Claim,
@@ -12,6 +13,15 @@ use std::{
     sync::Arc,
 };
 
+/// Operations in all: thirty times those of an organisation of 500, and 32 MiB of ancestry at most.
+const OPS: usize = 16_384;
+
+/// Operations by one key that is not an admin's: twice the admissions of a large organisation.
+const OPS_PER_AUTHOR: usize = 1_024;
+
+/// Operations of unknown kinds by one key that is not an admin's.
+const UNKNOWN_PER_AUTHOR: usize = 64;
+
 /// An operation in the log.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
@@ -22,6 +32,23 @@ pub(crate) struct Entry {
     pub(crate) place: u64,
     /// Encoded length.
     pub(crate) len: usize,
+    /// One bit per place: the operations in its past.
+    past: Vec<u64>,
+}
+
+/// What a key that may write here is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Author {
+    Admin,
+    Person,
+    Device,
+}
+
+/// What one key has written.
+#[derive(Debug, Clone, Copy, Default)]
+struct Written {
+    all: usize,
+    unknown: usize,
 }
 
 /// All operations known here.
@@ -32,10 +59,11 @@ pub(crate) struct Log {
     heads: BTreeSet<OpHash>,
     /// By (lamport, hash): parents before children, and the same order everywhere.
     order: BTreeSet<(u64, OpHash)>,
-    next_place: u64,
-    /// Keys that may write here: admins, people and devices, whether or not the roster lets them stand. Anybody else's
-    /// operations are refused, so that no stranger can make the log grow.
-    authors: BTreeSet<PublicKey>,
+    /// By place.
+    places: Vec<OpHash>,
+    /// Keys that may write here, whether or not the roster lets them stand. Anybody else's operations are refused, so
+    /// that no stranger can make the log grow.
+    authors: BTreeMap<PublicKey, (Author, Written)>,
 }
 
 impl Log {
@@ -45,8 +73,8 @@ impl Log {
             entries: BTreeMap::new(),
             heads: BTreeSet::new(),
             order: BTreeSet::new(),
-            next_place: 0,
-            authors: BTreeSet::new(),
+            places: Vec::new(),
+            authors: BTreeMap::new(),
         }
     }
 
@@ -72,6 +100,14 @@ impl Log {
         self.order.iter().filter_map(|(_, hash)| self.entries.get_key_value(hash))
     }
 
+    /// Hashes at growing distances from the newest, for a neighbour to find out what both know.
+    pub(crate) fn landmarks(&self) -> impl Iterator<Item = &OpHash> {
+        let steps = (0..64u32).map_while(|power| 1usize.checked_shl(power));
+        steps
+            .map_while(|step| self.places.len().checked_sub(step))
+            .filter_map(|place| self.places.get(place))
+    }
+
     /// Takes one checked operation; returns its place in the store, or none when it was known.
     pub(crate) fn insert(
         &mut self,
@@ -90,41 +126,88 @@ impl Log {
         if header.lamport != lamport || !self.follows(header) {
             return Err(OpError::Chain);
         }
-        if !matches!(checked.body, Some(Kind::Genesis(_))) && !self.authors.contains(&header.author)
-        {
-            return Err(OpError::Stranger);
-        }
+        self.may_write(checked)?;
+        let past = self.past_of_new(header);
+        let place = u64::try_from(self.places.len()).map_err(|_| OpError::Full)?;
         self.admit_authors(checked);
-        let place = self.next_place;
-        self.next_place = self.next_place.saturating_add(1);
         for parent in header.parents() {
             self.heads.remove(parent);
         }
         self.heads.insert(checked.hash);
         self.order.insert((header.lamport, checked.hash));
-        let entry = Entry {
-            header: header.clone(),
-            body: checked.body.clone(),
-            claim: checked.claim.clone(),
-            place,
-            len,
-        };
-        self.entries.insert(checked.hash, entry);
+        self.places.push(checked.hash);
+        let (header, body, claim) = (header.clone(), checked.body.clone(), checked.claim.clone());
+        self.entries.insert(checked.hash, Entry { header, body, claim, place, len, past });
         Ok(Some(place))
     }
 
+    /// Whether the author is known here, may write this kind, and has not written too much.
+    fn may_write(&mut self, checked: &CheckedOp) -> Result<(), OpError> {
+        if self.places.len() >= OPS {
+            return Err(OpError::Full);
+        }
+        if matches!(checked.body, Some(Kind::Genesis(_))) {
+            return Ok(());
+        }
+        let invite_stands = self.names_invite(checked);
+        let (kind, written) =
+            self.authors.get_mut(&checked.header.author).ok_or(OpError::Stranger)?;
+        let may = match (*kind, &checked.body) {
+            (_, None) => true,
+            (
+                Author::Admin,
+                Some(Kind::Device(_) | Kind::InviteRedeemed(_) | Kind::EpochKey(_)),
+            ) => false,
+            (Author::Admin, _) => true,
+            (Author::Person, Some(Kind::Device(_))) => checked.claim.is_some(),
+            (Author::Device, Some(Kind::EpochKey(_))) => true,
+            (Author::Device, Some(Kind::InviteRedeemed(_))) => invite_stands,
+            _ => false,
+        };
+        if !may {
+            return Err(OpError::Stranger);
+        }
+        let unknown = usize::from(checked.body.is_none());
+        let full = written.all >= OPS_PER_AUTHOR
+            || written.unknown.saturating_add(unknown) > UNKNOWN_PER_AUTHOR;
+        if *kind != Author::Admin && full {
+            return Err(OpError::Full);
+        }
+        written.all = written.all.saturating_add(1);
+        written.unknown = written.unknown.saturating_add(unknown);
+        Ok(())
+    }
+
+    /// Whether a redemption's request holds and names an invitation of this log by its key.
+    fn names_invite(&self, checked: &CheckedOp) -> bool {
+        let Some(Claim::Join(claim)) = checked.claim.as_deref() else { return false };
+        match self.entries.get(&claim.invite).and_then(|entry| entry.body.as_ref()) {
+            Some(Kind::Invite(invite)) => invite.invite_key == claim.invite_key.as_bytes(),
+            _ => false,
+        }
+    }
+
     fn admit_authors(&mut self, checked: &CheckedOp) {
+        let mut admit = |key: PublicKey, author: Author| {
+            let (kind, _) = self.authors.entry(key).or_insert((author, Written::default()));
+            *kind = (*kind).min(author);
+        };
         match (&checked.body, checked.claim.as_deref()) {
             (Some(Kind::Genesis(genesis)), _) => {
-                self.authors.extend(
-                    genesis.admins.iter().filter_map(|admin| PublicKey::parse(&admin.key).ok()),
-                );
+                let keys =
+                    genesis.admins.iter().filter_map(|admin| PublicKey::parse(&admin.key).ok());
+                keys.for_each(|key| admit(key, Author::Admin));
             }
             (Some(Kind::Member(member)), _) => {
-                self.authors.extend(PublicKey::parse(&member.uik).ok())
+                PublicKey::parse(&member.uik)
+                    .into_iter()
+                    .for_each(|key| admit(key, Author::Person));
             }
-            (_, Some(Claim::Device(device))) => self.authors.extend([device.keys.dsk]),
-            (_, Some(Claim::Join(claim))) => self.authors.extend([claim.uik, claim.keys.dsk]),
+            (_, Some(Claim::Device(device))) => admit(device.keys.dsk, Author::Device),
+            (_, Some(Claim::Join(claim))) => {
+                admit(claim.uik, Author::Person);
+                admit(claim.keys.dsk, Author::Device);
+            }
             _ => {}
         }
     }
@@ -143,6 +226,18 @@ impl Log {
         }
     }
 
+    fn past_of_new(&self, header: &Header) -> Vec<u64> {
+        let mut past = Vec::new();
+        for parent in header.parents().filter_map(|parent| self.entries.get(parent)) {
+            if past.len() < parent.past.len() {
+                past.resize(parent.past.len(), 0);
+            }
+            past.iter_mut().zip(&parent.past).for_each(|(mine, theirs)| *mine |= theirs);
+            set(&mut past, parent.place);
+        }
+        past
+    }
+
     /// The newest operation of an author in an incarnation, else in any.
     pub(crate) fn chain_end(
         &self,
@@ -159,40 +254,50 @@ impl Log {
 
     /// Whether `old` is in the past of `new`.
     pub(crate) fn is_before(&self, old: &OpHash, new: &OpHash) -> bool {
-        let Some(floor) = self.entries.get(old).map(|entry| entry.header.lamport) else {
+        let (Some(old), Some(new)) = (self.entries.get(old), self.entries.get(new)) else {
             return false;
         };
-        let mut todo = vec![*new];
-        let mut met = BTreeSet::new();
-        while let Some(hash) = todo.pop() {
-            let Some(entry) = self.entries.get(&hash) else { continue };
-            for parent in entry.header.parents() {
-                if parent == old {
-                    return true;
-                }
-                let above =
-                    self.entries.get(parent).is_some_and(|entry| entry.header.lamport > floor);
-                if above && met.insert(*parent) {
-                    todo.push(*parent);
-                }
-            }
-        }
-        false
+        is_set(&new.past, old.place)
     }
 
-    /// The past of some operations, themselves included; those not known here are passed over.
-    pub(crate) fn past_of<'a>(&self, of: impl IntoIterator<Item = &'a OpHash>) -> BTreeSet<OpHash> {
-        let mut todo: Vec<OpHash> =
-            of.into_iter().copied().filter(|hash| self.contains(hash)).collect();
-        let mut past: BTreeSet<OpHash> = todo.iter().copied().collect();
-        while let Some(hash) = todo.pop() {
-            let Some(entry) = self.entries.get(&hash) else { continue };
-            for parent in entry.header.parents() {
-                if past.insert(*parent) {
-                    todo.push(*parent);
-                }
+    /// The operations in the past of some, themselves included; those not known here are passed over.
+    pub(crate) fn past_of<'a>(&self, of: impl IntoIterator<Item = &'a OpHash>) -> Past {
+        let mut past = Vec::new();
+        for entry in of.into_iter().filter_map(|hash| self.entries.get(hash)) {
+            if past.len() < entry.past.len() {
+                past.resize(entry.past.len(), 0);
             }
+            past.iter_mut().zip(&entry.past).for_each(|(mine, theirs)| *mine |= theirs);
+            set(&mut past, entry.place);
         }
-        past
+        Past(past)
     }
+}
+
+/// A set of operations by place.
+pub(crate) struct Past(Vec<u64>);
+
+impl Past {
+    pub(crate) fn contains(&self, entry: &Entry) -> bool {
+        is_set(&self.0, entry.place)
+    }
+}
+
+fn word(place: u64) -> (usize, u64) {
+    (usize::try_from(place / 64).unwrap_or(usize::MAX), 1 << (place % 64))
+}
+
+fn set(bits: &mut Vec<u64>, place: u64) {
+    let (index, bit) = word(place);
+    if bits.len() <= index {
+        bits.resize(index.saturating_add(1), 0);
+    }
+    if let Some(bits) = bits.get_mut(index) {
+        *bits |= bit;
+    }
+}
+
+fn is_set(bits: &[u64], place: u64) -> bool {
+    let (index, bit) = word(place);
+    bits.get(index).is_some_and(|bits| bits & bit != 0)
 }

@@ -54,6 +54,10 @@ impl Organisation {
 
     /// Checks one operation and takes it without storing; returns its place and hash if it is new.
     pub(crate) fn take(&mut self, op: wire::Op) -> Result<Option<(u64, OpHash)>, OpError> {
+        // Most of what neighbours offer twice ends here, before a signature is looked at.
+        if op::hash_of(&op).is_some_and(|hash| self.log.contains(&hash)) {
+            return Ok(None);
+        }
         let checked = check(&self.id, op)?;
         let hash = checked.hash;
         let place = self.log.insert(&checked, checked.op.encoded_len())?;
@@ -72,6 +76,11 @@ impl Organisation {
             cx.store.put(&stored::log(), place, &op.encode_to_vec());
         }
         Ok(taken.map(|(_, hash)| hash))
+    }
+
+    /// Goes on counting versions of the roster from another's, so that readers see that it changed.
+    pub(crate) fn continue_versions(&mut self, version: u64) {
+        self.roster.view.version = self.roster.view.version.max(version.saturating_add(1));
     }
 
     /// Judges the log again if it grew; returns whether it did.
@@ -101,16 +110,29 @@ impl Organisation {
         self.log.get(hash).map_or(0, |entry| entry.len)
     }
 
-    /// Every operation that is not in the past of `heads`, parents first; heads not known here are passed over.
-    pub(crate) fn beyond<'a>(&self, heads: impl IntoIterator<Item = &'a OpHash>) -> Vec<OpHash> {
-        let past = self.log.past_of(heads);
-        self.log.ordered().map(|(hash, _)| *hash).filter(|hash| !past.contains(hash)).collect()
+    /// Hashes to compare logs by: the heads, and some at growing distances.
+    pub(crate) fn landmarks(&self) -> impl Iterator<Item = &OpHash> {
+        self.log.landmarks()
+    }
+
+    /// Every operation that is not in the past of `known`, parents first; those not known here are passed over.
+    pub(crate) fn beyond<'a>(&self, known: impl IntoIterator<Item = &'a OpHash>) -> Vec<OpHash> {
+        let past = self.log.past_of(known);
+        self.log
+            .ordered()
+            .filter(|(_, entry)| !past.contains(entry))
+            .map(|(hash, _)| *hash)
+            .collect()
     }
 
     /// The past of an operation and itself, parents first.
     pub(crate) fn up_to(&self, hash: &OpHash) -> Vec<OpHash> {
         let past = self.log.past_of([hash]);
-        self.log.ordered().map(|(hash, _)| *hash).filter(|hash| past.contains(hash)).collect()
+        self.log
+            .ordered()
+            .filter(|(_, entry)| past.contains(entry))
+            .map(|(hash, _)| *hash)
+            .collect()
     }
 
     /// Reads one operation from the store.

@@ -37,9 +37,12 @@ pub enum OpError {
     /// It builds on operations not known here.
     #[error("operation whose parents are not known here")]
     Orphan,
-    /// By a key that no operation here names.
+    /// By a key that no operation here names, or that may not write this kind.
     #[error("operation of a stranger")]
     Stranger,
+    /// By a key that has written too much, or one more than a log may have.
+    #[error("one operation too many")]
+    Full,
     /// Its place in its author's chain, or its lamport time, does not follow from its parents.
     #[error("operation out of its chain")]
     Chain,
@@ -75,6 +78,11 @@ pub(crate) struct CheckedOp {
     /// What it says of a device, if that holds.
     pub(crate) claim: Option<Arc<Claim>>,
     pub(crate) op: wire::Op,
+}
+
+/// Returns the hash an operation would have, before anything else is looked at.
+pub(crate) fn hash_of(op: &wire::Op) -> Option<OpHash> {
+    op.header.as_ref().map(|header| op_hash(&header.payload))
 }
 
 /// Checks form and signature of one operation.

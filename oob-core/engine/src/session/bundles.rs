@@ -19,7 +19,7 @@ pub(crate) struct OwnBundles {
 
 struct Kept {
     secrets: BundleSecrets,
-    /// When its successor was published; 0 while it is the newest.
+    /// Elapsed time when its successor was published; 0 while it is the newest.
     superseded_ms: u64,
 }
 
@@ -58,7 +58,7 @@ impl OwnBundles {
 
     /// Takes a bundle just published; the others are superseded now.
     pub(crate) fn publish(&mut self, cx: &mut Cx<'_>, secrets: BundleSecrets) {
-        let now = cx.now.wall_ms.max(1);
+        let now = cx.elapsed_ms.max(1);
         for kept in self.kept.values_mut().filter(|kept| kept.superseded_ms == 0) {
             kept.superseded_ms = now;
             let raw = wire::StoredBundle {
@@ -73,7 +73,7 @@ impl OwnBundles {
 
     /// Forgets what nothing sealed to can still be under way.
     pub(crate) fn forget_old(&mut self, cx: &mut Cx<'_>) {
-        let now = cx.now.wall_ms;
+        let now = cx.elapsed_ms;
         let old: Vec<BundleId> = self
             .kept
             .iter()

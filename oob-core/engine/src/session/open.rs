@@ -15,8 +15,11 @@ use oob_crypto::{OLM_PREKEY, PairSession, Plain, Prekey, envelope::release_of, o
 use oob_proto::{BundleId, DeviceId, Incarnation, Message, OrgId, wire};
 use zeroize::Zeroizing;
 
-/// Olm messages held per session before their turn; what a window of one channel can let through.
-const HELD: usize = 2_048;
+/// Olm messages of one device held before their turn; what a window of one channel can let through.
+const HELD: u64 = 2_048;
+
+/// Sessions of one device with held messages.
+const HELD_SESSIONS: usize = 8;
 
 /// Why an envelope did not open.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +27,9 @@ pub(crate) enum OpenError {
     /// Nothing here says that it is for this device, or not yet.
     #[error("no channel waits for this tag")]
     NotOurs,
+    /// For this device, and no room for it now: the author keeps it and offers it again.
+    #[error("too many messages wait for their turn")]
+    Later,
     /// For this device, and nothing that a correct device sends.
     #[error("envelope for this device that does not open: {0}")]
     Bad(&'static str),
@@ -123,10 +129,10 @@ impl Peers {
         if peer.ins.iter().any(|end| end.channel.id() == opened.channel.id()) {
             return Ok(None);
         }
-        if let Some(before) = peer.ins.last_mut() {
-            before.channel.close_at(opened.replaced_count);
-            before.replaced_ms = cx.now.wall_ms.max(1);
-            before.refresh_tags(&from.id, &mut self.tags);
+        // The channel it replaces is not closed by the count it names: first flights may come in another order than they
+        // were sent in, and a channel closed at another's count would lose its rest. Age and number end it.
+        for before in peer.ins.iter_mut().filter(|end| end.replaced_ms == 0) {
+            before.replaced_ms = cx.elapsed_ms.max(1);
         }
         let mut end = InEnd { channel: opened.channel, bundle, replaced_ms: 0, wanted: Vec::new() };
         end.refresh_tags(&from.id, &mut self.tags);
@@ -175,22 +181,22 @@ impl Peer {
         if n < turn {
             return Ok(Opened::Again);
         }
+        let bag = stored::held_olm(id);
         if n > turn {
-            let bag = stored::held_olm(id);
-            let waiting = cx
-                .store
-                .scan(&bag, .., oob_store::Order::Ascending, HELD)
-                .map_err(RecordError::from)?
-                .len();
-            if waiting >= HELD {
-                return Err(OpenError::Bad("too many messages before their turn"));
+            if cx.store.get(&bag, n).map_err(RecordError::from)?.is_some() {
+                return Ok(Opened::Again);
             }
+            let strange = !self.waiting.contains_key(id) && self.waiting.len() >= HELD_SESSIONS;
+            if strange || self.waiting.values().sum::<u64>() >= HELD {
+                return Err(OpenError::Later);
+            }
+            *self.waiting.entry(*id).or_default() += 1;
+            self.dirty = true;
             stored::write(cx.store, &bag, n, &message);
             return Ok(Opened::Bodies(Vec::new()));
         }
         let mut bodies = vec![self.open_olm(own, from, id, &message)?];
-        let bag = stored::held_olm(id);
-        loop {
+        while self.waiting.contains_key(id) {
             let next = self.sessions.iter().find(|olm| olm.id == *id).map_or(0, |olm| olm.next_in);
             let Some(held) =
                 stored::read::<wire::StoredHeldOlm>(cx.store, &bag, next, "held message")?
@@ -198,6 +204,8 @@ impl Peer {
                 break;
             };
             cx.store.delete(&bag, next);
+            self.waiting.entry(*id).and_modify(|count| *count = count.saturating_sub(1));
+            self.waiting.retain(|_, count| *count > 0);
             // One that waited and does not open ends the run; what came before it stands.
             let Ok(body) = self.open_olm(own, from, id, &held) else { break };
             bodies.push(body);

@@ -33,6 +33,8 @@ pub(super) struct Peer {
     pub(super) out: Option<OutEnd>,
     pub(super) ins: Vec<InEnd>,
     pub(super) sessions: Vec<Olm>,
+    /// Messages that wait for their turn, by session.
+    pub(super) waiting: BTreeMap<[u8; 32], u64>,
     pub(super) dirty: bool,
 }
 
@@ -48,7 +50,7 @@ pub(super) struct InEnd {
     pub(super) channel: InChannel,
     /// The own bundle it was opened to.
     pub(super) bundle: BundleId,
-    /// When a newer one was opened; 0 while it is the newest.
+    /// Elapsed time when a newer one was opened; 0 while it is the newest.
     pub(super) replaced_ms: u64,
     /// Numbers whose tags are in the table.
     pub(super) wanted: Vec<u64>,
@@ -99,6 +101,10 @@ impl Peers {
                 next_in: olm.next_in,
             });
         }
+        for waiting in raw.waiting {
+            let session = waiting.session.as_slice().try_into().map_err(|_| unreadable())?;
+            peer.waiting.insert(session, waiting.count);
+        }
         for end in &mut peer.ins {
             end.refresh_tags(device, &mut self.tags);
         }
@@ -107,10 +113,10 @@ impl Peers {
     }
 
     /// Puts every session that moved into the pending batch, and forgets replaced channels that are done or old.
-    pub(crate) fn save_dirty(&mut self, store: &mut Store, now_ms: u64) {
+    pub(crate) fn save_dirty(&mut self, store: &mut Store, elapsed_ms: u64) {
         for (device, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.dirty) {
             peer.dirty = false;
-            peer.forget_channels(now_ms, &mut self.tags);
+            peer.forget_channels(elapsed_ms, &mut self.tags);
             let raw = peer.to_stored();
             store.put_secret(&stored::peer_secret(device), &Zeroizing::new(raw.encode_to_vec()));
         }
@@ -120,14 +126,14 @@ impl Peers {
 impl Peer {
     fn forget_channels(
         &mut self,
-        now_ms: u64,
+        elapsed_ms: u64,
         tags: &mut BTreeMap<[u8; 16], (DeviceId, ChannelId, u64)>,
     ) {
         let many = self.ins.len().saturating_sub(CHANNELS);
         let mut place = 0usize;
         self.ins.retain_mut(|end| {
             let is_old =
-                end.replaced_ms != 0 && now_ms.saturating_sub(end.replaced_ms) > BUNDLE_KEPT_MS;
+                end.replaced_ms != 0 && elapsed_ms.saturating_sub(end.replaced_ms) > BUNDLE_KEPT_MS;
             let keep = !is_old && !end.channel.is_done() && place >= many;
             place = place.saturating_add(1);
             if !keep {
@@ -164,6 +170,14 @@ impl Peer {
                     ours: olm.ours,
                     next_out: olm.next_out,
                     next_in: olm.next_in,
+                })
+                .collect(),
+            waiting: self
+                .waiting
+                .iter()
+                .map(|(session, count)| wire::StoredWaiting {
+                    session: session.to_vec(),
+                    count: *count,
                 })
                 .collect(),
         }

@@ -11,12 +11,16 @@ use oob_crypto::{
 };
 use oob_proto::{DeviceId, Incarnation, Message, OrgId, limits, signing::SignedType, wire};
 
-/// Writes and signs a Have.
+/// Lives of one device a Have speaks of.
+const LIVES: usize = 16;
+
+/// Writes and signs a Have. No envelope below `owed_from` is owed to the reader.
 pub(crate) fn have(
     org: &OrgId,
     identity: &Identity,
     life: &mut Life,
     entries: Vec<wire::HaveEntry>,
+    owed_from: u64,
 ) -> wire::Signed {
     let have = wire::Have {
         device: identity.device.to_vec(),
@@ -24,6 +28,7 @@ pub(crate) fn have(
         r#gen: life.rlk_gen,
         number: life.take_have(),
         entries,
+        owed_from,
     };
     sign(SignedType::Have, org, have.encode_to_vec(), &[&life.rlk])
 }
@@ -32,6 +37,9 @@ pub(crate) fn have(
 #[derive(Debug)]
 pub(crate) struct HaveClaim {
     pub(crate) number: u64,
+    pub(crate) incarnation: Incarnation,
+    /// Nothing of its own below this is owed to the reader.
+    pub(crate) owed_from: u64,
     /// Of the reader's own records, by life: what is there or was given up.
     pub(crate) mine: Vec<(Incarnation, RangeSet)>,
 }
@@ -61,6 +69,8 @@ impl HaveClaim {
             ranges.union(&RangeSet::from_wire(&entry.gone, limits::HAVE_RANGES));
             (Incarnation(entry.incarnation), ranges)
         });
-        Some(Self { number: raw.number, mine: mine.collect() })
+        let mine = mine.take(LIVES).collect();
+        let incarnation = Incarnation(raw.incarnation);
+        Some(Self { number: raw.number, incarnation, owed_from: raw.owed_from, mine })
     }
 }

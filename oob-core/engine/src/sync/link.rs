@@ -17,6 +17,9 @@ const CREDIT_EVERY_BYTES: u64 = limits::CREDIT_BYTES / 8;
 /// Have is told at most this often on a live stream.
 const HAVE_EVERY_MS: u64 = 5_000;
 
+/// What was dropped on its way is offered again at most this often.
+const OFFERED_AGAIN_MS: u64 = 30_000;
+
 /// Streams, and the newest to each device.
 #[derive(Default)]
 pub(crate) struct Links {
@@ -34,8 +37,9 @@ pub(crate) struct Link {
     pub(crate) told: bool,
     /// Number of its newest Have.
     pub(crate) have_number: u64,
-    /// Own envelopes up to this number went out on this stream.
-    pub(crate) sent_to: u64,
+    /// Own envelopes up to this place of the outbox went out on this stream.
+    pub(crate) sent_to: Option<u64>,
+    offered_again_ms: Option<u64>,
     pub(crate) ops: VecDeque<OpHash>,
     sent: Count,
     credit: Count,
@@ -67,7 +71,8 @@ impl Link {
             greeted: false,
             told: false,
             have_number: 0,
-            sent_to: 0,
+            sent_to: None,
+            offered_again_ms: None,
             ops: VecDeque::new(),
             sent: Count::default(),
             credit: Count::default(),
@@ -110,6 +115,17 @@ impl Link {
         self.ops.extend(ops.into_iter().take(room));
     }
 
+    /// Goes back to a place of the outbox, at most every half minute.
+    pub(crate) fn offer_again(&mut self, place: u64, now_ms: u64) {
+        let recently = self
+            .offered_again_ms
+            .is_some_and(|last| now_ms.saturating_sub(last) < OFFERED_AGAIN_MS);
+        if !recently && self.sent_to.is_some_and(|sent| sent >= place) {
+            self.offered_again_ms = Some(now_ms);
+            self.sent_to = place.checked_sub(1);
+        }
+    }
+
     /// Notes that there is something new to tell of.
     pub(crate) fn have_changed(&mut self, now_ms: u64) {
         let at = self.have_last_ms.map_or(now_ms, |last| last.saturating_add(HAVE_EVERY_MS));
@@ -118,7 +134,7 @@ impl Link {
 
     /// When the next Have is due.
     pub(crate) fn have_due_ms(&self) -> Option<u64> {
-        self.have_due_ms
+        self.have_due_ms.filter(|_| self.greeted)
     }
 
     /// What goes out now.

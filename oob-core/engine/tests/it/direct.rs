@@ -204,3 +204,55 @@ fn a_message_to_oneself_or_to_nobody_is_refused() {
         CommandError::NoOrg
     );
 }
+
+/// Relay keys change daily and envelopes wait for days: every certificate whose envelopes may be under way is shown to
+/// whoever comes back. Once it was only the newest, and everything before it was lost.
+#[test]
+fn somebody_away_for_a_week_reads_every_day_of_it() {
+    let mut world = World::organisation(&["Dana", "Sam"]);
+    let link = world.connect(0, 1);
+    world.send(0, 1, "before");
+    world.settle();
+    world.cut(link);
+    let mut expected = vec!["before".to_owned()];
+    for day in 0..9 {
+        world.pass(86_400_000);
+        expected.push(format!("day {day}"));
+        world.send(0, 1, &format!("day {day}"));
+    }
+    world.connect(0, 1);
+    world.settle();
+    assert_eq!(world.texts(1, 0), expected);
+    assert_eq!(world.engine(0).snapshot().outbox, 0);
+}
+
+/// Keeping goes by time that passed here, so a clock that visits another century forgets nothing; and keys go on being
+/// replaced after it came back.
+#[test]
+fn a_clock_at_2099_or_1999_loses_nothing_and_stops_no_rotation() {
+    const CENTURY_MS: i64 = 73 * 365 * 86_400_000;
+    for away in [CENTURY_MS, -27 * 365 * 86_400_000] {
+        let mut world = World::organisation(&["Dana", "Sam"]);
+        for i in 0..5 {
+            world.send(0, 1, &format!("m{i}"));
+        }
+        world.devices[1].clock_ahead_ms = away;
+        world.pass(60_000);
+        world.pass(60_000);
+        world.devices[1].clock_ahead_ms = 0;
+        world.pass(60_000);
+        world.connect(0, 1);
+        world.settle();
+        assert_eq!(world.texts(1, 0), (0..5).map(|i| format!("m{i}")).collect::<Vec<_>>());
+        let relays = |world: &mut World| world.engine(0).snapshot().screening.relays.len();
+        let before = relays(&mut world);
+        for _ in 0..3 {
+            world.pass(86_400_000);
+            world.settle();
+        }
+        assert!(relays(&mut world) >= before + 2, "Sam's relay keys are replaced as ever");
+        world.send(1, 0, "back in this century");
+        world.settle();
+        assert_eq!(world.texts(0, 1).last().unwrap(), "back in this century");
+    }
+}

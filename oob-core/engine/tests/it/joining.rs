@@ -141,6 +141,11 @@ fn an_answer_lost_on_its_way_is_given_again_even_after_the_invitation_expired() 
     // device is the same.
     world.join(1, 0, &link).unwrap();
     assert_eq!(world.engine(0).snapshot().roster.version, before, "no second redemption");
+    world.connect(0, 1);
+    world.settle();
+    world.send(1, 0, "it was I who asked");
+    world.settle();
+    assert_eq!(world.texts(0, 1), ["it was I who asked"]);
 }
 
 #[test]

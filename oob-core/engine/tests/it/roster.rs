@@ -68,13 +68,56 @@ fn any_order_and_repetition_of_the_same_operations_give_the_same_roster() {
         target.command(1, Command::Learn { ops: ops.clone() }).unwrap();
         assert_eq!(target.roster_names(1), ["Ida", "Sam"]);
 
-        let mut shuffled: Vec<wire::Op> = ops.iter().chain(&ops).cloned().collect();
-        shuffled.shuffle(&mut rng);
         // Sam of the same organisation was away: whatever comes in whatever order, again until all parents were there.
+        let mut same = World::organisation(&["Dana", "Sam", "Noor", "Kim"]);
+        assert_ne!(roster_of(&same, 1), judged, "Sam has not heard of those who came later");
+        let mut shuffled: Vec<wire::Op> = ops.iter().chain(&ops).cloned().collect();
         for _ in 0..ops.len() {
-            source.command(1, Command::Learn { ops: shuffled.clone() }).unwrap();
+            shuffled.shuffle(&mut rng);
+            same.command(1, Command::Learn { ops: shuffled.clone() }).unwrap();
         }
-        assert_eq!(roster_of(&source, 1), judged);
+        assert_eq!(roster_of(&same, 1), judged);
+    }
+}
+
+/// One request in two operations is one claim: a copy of it, which any member can make from the log, harms neither the
+/// person nor those that person admitted.
+#[test]
+fn a_request_taken_by_two_admitters_is_one_member_who_admits_others() {
+    let mut world = World::organisation(&["Dana", "Sam", "Noor", "Kim"]);
+    let mut newcomers = World::new(&["Ana", "Ben"]);
+    world.devices.append(&mut newcomers.devices);
+    for device in 1..4 {
+        let stream = world.connect(0, device);
+        world.settle();
+        world.cut(stream);
+    }
+    let link = world.invite(0);
+    let mut taken = None;
+    world.join_with(4, 1, &link, |ask| taken = Some(ask.clone())).unwrap();
+    let request = taken.unwrap().request.unwrap();
+    let signed = wire::JoinRequest::decode(request.payload.as_slice()).unwrap();
+    let dnk = oob_crypto::DhPublic::parse(&signed.dnk).unwrap();
+    for admitter in [2, 3] {
+        let ask = wire::JoinAsk { request: Some(request.clone()), ops: link.ops.clone() };
+        let handshake_hash = signed.handshake_hash.as_slice().try_into().unwrap();
+        let transport = world.devices[4].key;
+        world.command(admitter, Command::Admit { ask, handshake_hash, dnk, transport }).unwrap();
+    }
+    // Ana admits Ben before anybody hears of the copies.
+    let second = world.invite(0);
+    world.join(5, 4, &second).unwrap();
+    for (a, b) in [(0, 1), (0, 2), (0, 3), (1, 4), (0, 1), (0, 2), (0, 3)] {
+        let stream = world.connect(a, b);
+        world.settle();
+        world.cut(stream);
+    }
+    for device in 0..4 {
+        assert_eq!(
+            world.roster_names(device),
+            ["Ana", "Ben", "Dana", "Kim", "Noor", "Sam"],
+            "device {device}"
+        );
     }
 }
 
