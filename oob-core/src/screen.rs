@@ -42,16 +42,41 @@ pub(crate) struct Waiting {
 }
 
 /// Judges frames in their order.
-pub(crate) async fn judge_all(frames: Vec<Bytes>, keys: &Arc<ScreenKeys>) -> Vec<Judged> {
-    if frames.len() <= INLINE {
-        return frames.iter().map(|frame| judge(frame, keys)).collect();
+pub(crate) async fn judge_all(frames: Vec<Bytes>, keys: &Arc<ScreenKeys>) -> VecDeque<Judged> {
+    on_worker(frames.len(), keys, move |keys| {
+        frames.iter().map(|frame| judge(frame, keys)).collect()
+    })
+    .await
+}
+
+/// Judges again what of a batch could not be judged under other keys.
+pub(crate) async fn judge_again(
+    judged: VecDeque<Judged>,
+    keys: &Arc<ScreenKeys>,
+) -> VecDeque<Judged> {
+    let early = judged.iter().filter(|judged| matches!(judged, Judged::NotYet(_))).count();
+    on_worker(early, keys, move |keys| {
+        let again = judged.into_iter().map(|judged| match judged {
+            Judged::NotYet(waiting) => waiting.judge(keys),
+            judged => judged,
+        });
+        again.collect()
+    })
+    .await
+}
+
+/// Does the work of judging so many envelopes where it holds up no other task.
+async fn on_worker<T: Default + Send + 'static>(
+    envelopes: usize,
+    keys: &Arc<ScreenKeys>,
+    work: impl FnOnce(&ScreenKeys) -> T + Send + 'static,
+) -> T {
+    if envelopes <= INLINE {
+        return work(keys);
     }
     let keys = Arc::clone(keys);
-    let judged = tokio::task::spawn_blocking(move || {
-        frames.iter().map(|frame| judge(frame, &keys)).collect::<Vec<_>>()
-    });
     // Interrupted only when the runtime ends, and then nobody reads the answer.
-    judged.await.unwrap_or_default()
+    tokio::task::spawn_blocking(move || work(&keys)).await.unwrap_or_default()
 }
 
 /// Judges one frame.
@@ -83,8 +108,7 @@ pub(crate) fn changes_keys(frame: &Screened) -> bool {
 }
 
 impl Waiting {
-    /// Judges it again.
-    pub(crate) fn judge(self, keys: &ScreenKeys) -> Judged {
+    fn judge(self, keys: &ScreenKeys) -> Judged {
         judge_envelope(self.envelope, self.bytes, keys)
     }
 
@@ -120,20 +144,37 @@ impl Held {
         dropped
     }
 
-    /// Judges everything again, and drops what waited too long.
-    pub(crate) fn retry(&mut self, keys: &ScreenKeys, now: Instant) -> Vec<Arrived> {
-        let mut out = Vec::new();
-        for (since, waiting) in std::mem::take(&mut self.waiting) {
-            match waiting.judge(keys) {
-                Judged::Now(arrived) => out.push(arrived),
-                Judged::NotYet(waiting) if now.duration_since(since) >= HELD_FOR => {
-                    out.push(waiting.refused());
-                }
-                Judged::NotYet(waiting) => self.waiting.push_back((since, waiting)),
-            }
+    /// Drops what waited too long.
+    pub(crate) fn expire(&mut self, now: Instant) -> Vec<Arrived> {
+        let mut expired = Vec::new();
+        while self.deadline().is_some_and(|deadline| deadline <= now)
+            && let Some(oldest) = self.pop()
+        {
+            expired.push(oldest.refused());
         }
+        expired
+    }
+
+    /// Judges everything again.
+    ///
+    /// # Cancel safety
+    /// Not safe: what is held is lost.
+    pub(crate) async fn retry(&mut self, keys: &Arc<ScreenKeys>) -> Vec<Arrived> {
+        let waiting = std::mem::take(&mut self.waiting);
+        let (still, known) = on_worker(waiting.len(), keys, move |keys| {
+            let (mut still, mut known) = (VecDeque::new(), Vec::new());
+            for (since, waiting) in waiting {
+                match waiting.judge(keys) {
+                    Judged::Now(arrived) => known.push(arrived),
+                    Judged::NotYet(waiting) => still.push_back((since, waiting)),
+                }
+            }
+            (still, known)
+        })
+        .await;
+        self.waiting = still;
         self.bytes = self.waiting.iter().map(|(_, waiting)| waiting.bytes).sum();
-        out
+        known
     }
 
     /// Returns when the oldest has waited too long.
@@ -149,7 +190,7 @@ impl Held {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use oob_crypto::{
         EpochSecret, SigningKey, device_id,
@@ -157,7 +198,7 @@ mod tests {
     };
     use oob_proto::{Incarnation, Message, OrgId, wire};
 
-    struct Author {
+    pub(crate) struct Author {
         rlk: SigningKey,
         epoch: EpochSecret,
         device: oob_proto::DeviceId,
@@ -166,7 +207,7 @@ mod tests {
     const ORG: [u8; 32] = [9; 32];
     const LIFE: Incarnation = Incarnation(3);
 
-    fn author() -> Author {
+    pub(crate) fn author() -> Author {
         let mut rng = rand::rng();
         Author {
             rlk: SigningKey::generate(&mut rng),
@@ -175,7 +216,7 @@ mod tests {
         }
     }
 
-    fn keys(author: &Author, with_relay: bool) -> Arc<ScreenKeys> {
+    pub(crate) fn keys(author: &Author, with_relay: bool) -> Arc<ScreenKeys> {
         let mut keys = ScreenKeys {
             org: Some(OrgId::from(ORG)),
             headers: vec![(author.epoch.id(), author.epoch.header_key())],
@@ -188,7 +229,7 @@ mod tests {
         Arc::new(keys)
     }
 
-    fn sealed(author: &Author, seq: u64) -> Bytes {
+    pub(crate) fn sealed(author: &Author, seq: u64) -> Bytes {
         let header_key = author.epoch.header_key();
         let keys = EnvelopeKeys {
             org: &OrgId::from(ORG),
@@ -265,8 +306,8 @@ mod tests {
             let Judged::NotYet(waiting) = judged else { panic!("judged without a relay key") };
             assert!(held.push(waiting, now).is_empty());
         }
-        assert!(held.retry(&before, now).is_empty());
-        assert_eq!(seqs(&held.retry(&after, now)), (1..=20).collect::<Vec<_>>());
+        assert!(held.retry(&before).await.is_empty());
+        assert_eq!(seqs(&held.retry(&after).await), (1..=20).collect::<Vec<_>>());
         assert!(held.is_empty() && held.bytes == 0);
     }
 
@@ -283,11 +324,15 @@ mod tests {
         held.push(waiting(1), now);
         let late = held.deadline().unwrap();
         assert_eq!(late, now + HELD_FOR);
-        let dropped = held.retry(&before, late);
+        held.push(waiting(2), now + Duration::from_secs(1));
+        assert!(held.expire(late - Duration::from_millis(1)).is_empty());
+        let dropped = held.expire(late);
         assert!(matches!(
             dropped.as_slice(),
             [Arrived { frame: Screened::Refused(Refusal::NotInTime), .. }]
         ));
+        assert_eq!(held.expire(late + HELD_FOR).len(), 1);
+        assert!(held.is_empty() && held.bytes == 0);
         let mut dropped = 0;
         for seq in 0..3 {
             let mut big = waiting(seq);

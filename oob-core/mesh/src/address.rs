@@ -122,6 +122,11 @@ impl Place {
         }
     }
 
+    /// Returns the host, in one form: a socket for both kinds of IP shows IPv4 inside IPv6.
+    pub(crate) fn host(self) -> IpAddr {
+        self.socket.ip().to_canonical()
+    }
+
     /// Whether anybody can be dialled there at all. Link-local IPv6 needs a zone, which a multiaddr does not carry.
     pub(crate) fn is_dialable(self) -> bool {
         let ip = self.socket.ip();

@@ -2,7 +2,7 @@
 
 use libp2p::{
     Multiaddr, PeerId,
-    core::{Endpoint, transport::PortUse},
+    core::{ConnectedPoint, Endpoint, transport::PortUse},
     swarm::{
         ConnectionClosed, ConnectionDenied, ConnectionId, DialFailure, FromSwarm, ListenFailure,
         NetworkBehaviour, NotifyHandler, THandlerInEvent, ToSwarm,
@@ -11,11 +11,13 @@ use libp2p::{
 };
 use std::{
     collections::{HashMap, HashSet, VecDeque},
+    net::IpAddr,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use crate::{
+    address::{Place, Transport},
     identity,
     protocol::{Handler, Negotiated, Protocol},
     shared::Shared,
@@ -24,11 +26,26 @@ use crate::{
 /// Connections from outside that have not proved a key yet.
 const PENDING: usize = 64;
 
+/// Those of them from hosts where the address book knows no roster peer: half, so that a crowd of strangers, from
+/// however many hosts, leaves the other half to members.
+const PENDING_UNKNOWN: usize = PENDING / 2;
+
+/// Those of them whose source address is unknown or not proved. The first packet of QUIC may claim a member's address,
+/// while TCP has shaken hands: so the last quarter is for TCP from hosts of members.
+const PENDING_UNPROVED: usize = PENDING / 4 * 3;
+
+/// Those of them from one host over one transport: a room of newcomers behind one hotspot each needs some milliseconds
+/// of one, and one host alone cannot take all that strangers have. Loopback is exempt: several devices may live there.
+const PENDING_PER_HOST: usize = 16;
+
 /// Connections of one peer: a link and a join stream, or a link and the one that replaces it.
 const PER_PEER: usize = 2;
 
 /// Connections of strangers; roster peers are not counted among them and so cannot be crowded out.
 const STRANGERS: usize = 64;
+
+/// Strangers of one host, loopback exempt, for the same reasons.
+const STRANGERS_PER_HOST: usize = 16;
 
 /// All connections.
 const ESTABLISHED: usize = 256;
@@ -38,21 +55,66 @@ const ESTABLISHED: usize = 256;
 pub(crate) enum Refusal {
     #[error("too many connections that have proved no key")]
     Pending,
+    #[error("too many connections that have proved no key from this host")]
+    PendingOfHost,
     #[error("too many connections of this peer")]
     PerPeer,
     #[error("too many strangers")]
     Strangers,
+    #[error("too many strangers from this host")]
+    StrangersOfHost,
     #[error("too many connections")]
     Established,
+    #[error("an address of another kind")]
+    Address,
     #[error("a key of another kind")]
     Key,
+}
+
+/// What is known of where a connection that has proved no key comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Origin {
+    /// A host where we know no roster peer.
+    Unknown,
+    /// The packet says, a roster peer's host.
+    Claimed,
+    /// A roster peer's host, and packets sent there arrive.
+    Known,
+}
+
+impl Origin {
+    /// How many of this origin and of lesser ones may be pending.
+    fn most(self) -> usize {
+        match self {
+            Self::Unknown => PENDING_UNKNOWN,
+            Self::Claimed => PENDING_UNPROVED,
+            Self::Known => PENDING,
+        }
+    }
+}
+
+/// A connection from outside that has not proved a key yet.
+#[derive(Debug, Clone, Copy)]
+struct Pending {
+    host: IpAddr,
+    transport: Transport,
+    origin: Origin,
+}
+
+/// A connection whose other side has proved a key.
+#[derive(Debug, Clone, Copy)]
+struct Established {
+    peer: PeerId,
+    member: bool,
+    /// Where it came from; `None` if we dialled.
+    from: Option<IpAddr>,
 }
 
 /// Counts connections, refuses those above the bounds, and hands each its handler.
 pub(crate) struct Admission {
     shared: Arc<Shared>,
-    pending: HashSet<ConnectionId>,
-    established: HashMap<ConnectionId, (PeerId, bool)>,
+    pending: HashMap<ConnectionId, Pending>,
+    established: HashMap<ConnectionId, Established>,
     joining: HashSet<ConnectionId>,
     waiting: VecDeque<ToSwarm<Streamed, Protocol>>,
 }
@@ -68,7 +130,7 @@ impl Admission {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self {
             shared,
-            pending: HashSet::new(),
+            pending: HashMap::new(),
             established: HashMap::new(),
             joining: HashSet::new(),
             waiting: VecDeque::new(),
@@ -94,10 +156,29 @@ impl Admission {
         Ok(self.shared.admits(&key))
     }
 
-    fn judge_inbound(&self, peer: &PeerId) -> Result<Handler, Refusal> {
+    fn judge_pending(&self, remote: &Multiaddr) -> Result<Pending, Refusal> {
+        let (place, _) = Place::from_multiaddr(remote).ok_or(Refusal::Address)?;
+        let (host, transport) = (place.host(), place.transport);
+        let of_host = |other: &&Pending| other.host == host && other.transport == transport;
+        if !host.is_loopback() && self.pending.values().filter(of_host).count() >= PENDING_PER_HOST
+        {
+            return Err(Refusal::PendingOfHost);
+        }
+        let origin = match transport {
+            _ if !self.shared.is_home_of_member(host) => Origin::Unknown,
+            Transport::Quic => Origin::Claimed,
+            Transport::Tcp => Origin::Known,
+        };
+        let no_better = self.pending.values().filter(|other| other.origin <= origin).count();
+        if self.pending.len() >= PENDING || no_better >= origin.most() {
+            return Err(Refusal::Pending);
+        }
+        Ok(Pending { host, transport, origin })
+    }
+
+    fn judge_inbound(&self, peer: &PeerId, remote: &Multiaddr) -> Result<Handler, Refusal> {
         let member = self.is_member(peer)?;
-        let own = self.established.values().filter(|(other, _)| other == peer).count();
-        let strangers = self.established.values().filter(|(_, member)| !member).count();
+        let own = self.established.values().filter(|other| other.peer == *peer).count();
         if own >= PER_PEER {
             return Err(Refusal::PerPeer);
         }
@@ -107,8 +188,14 @@ impl Admission {
         if member {
             return Ok(Handler::new(&[Protocol::Sync, Protocol::Join]));
         }
-        if strangers >= STRANGERS {
+        let host = host(remote).ok_or(Refusal::Address)?;
+        let strangers = || self.established.values().filter(|other| !other.member);
+        if strangers().count() >= STRANGERS {
             return Err(Refusal::Strangers);
+        }
+        let of_host = strangers().filter(|other| other.from == Some(host)).count();
+        if !host.is_loopback() && of_host >= STRANGERS_PER_HOST {
+            return Err(Refusal::StrangersOfHost);
         }
         self.shared.counts.strangers.add();
         Ok(Handler::new(&[Protocol::Join]))
@@ -120,6 +207,10 @@ impl Admission {
     }
 }
 
+fn host(remote: &Multiaddr) -> Option<IpAddr> {
+    Place::from_multiaddr(remote).map(|(place, _)| place.host())
+}
+
 impl NetworkBehaviour for Admission {
     type ConnectionHandler = Handler;
     type ToSwarm = Streamed;
@@ -128,12 +219,10 @@ impl NetworkBehaviour for Admission {
         &mut self,
         connection: ConnectionId,
         _: &Multiaddr,
-        _: &Multiaddr,
+        remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        if self.pending.len() >= PENDING {
-            return Err(self.refused(Refusal::Pending));
-        }
-        self.pending.insert(connection);
+        let pending = self.judge_pending(remote).map_err(|refusal| self.refused(refusal))?;
+        self.pending.insert(connection, pending);
         Ok(())
     }
 
@@ -142,10 +231,10 @@ impl NetworkBehaviour for Admission {
         connection: ConnectionId,
         peer: PeerId,
         _: &Multiaddr,
-        _: &Multiaddr,
+        remote: &Multiaddr,
     ) -> Result<Handler, ConnectionDenied> {
         self.pending.remove(&connection);
-        self.judge_inbound(&peer).map_err(|refusal| self.refused(refusal))
+        self.judge_inbound(&peer, remote).map_err(|refusal| self.refused(refusal))
     }
 
     fn handle_established_outbound_connection(
@@ -171,10 +260,16 @@ impl NetworkBehaviour for Admission {
             FromSwarm::ConnectionEstablished(ConnectionEstablished {
                 peer_id,
                 connection_id,
+                endpoint,
                 ..
             }) => {
                 let member = self.is_member(&peer_id).unwrap_or(false);
-                self.established.insert(connection_id, (peer_id, member));
+                let from = match endpoint {
+                    ConnectedPoint::Listener { send_back_addr, .. } => host(send_back_addr),
+                    ConnectedPoint::Dialer { .. } => None,
+                };
+                let established = Established { peer: peer_id, member, from };
+                self.established.insert(connection_id, established);
                 self.joining.remove(&connection_id);
             }
             FromSwarm::ConnectionClosed(ConnectionClosed { connection_id, .. }) => {
@@ -202,5 +297,116 @@ impl NetworkBehaviour for Admission {
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Streamed, THandlerInEvent<Self>>> {
         // Everything that puts something here is followed by a poll of the swarm, so nobody has to be woken.
         self.waiting.pop_front().map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{address::FoundBy, identity::tests::public};
+    use oob_proto::TransportKey;
+    use tokio::time::Instant;
+
+    const HERE: &str = "/ip4/10.0.0.1/tcp/4801";
+
+    /// An admission whose roster is one peer, last seen at 10.0.0.2.
+    fn admission(found_by: FoundBy) -> Admission {
+        let shared = Arc::new(Shared::new(public(1).into(), true));
+        let member = TransportKey::from(public(2));
+        let roster = [member].into();
+        let place = Place::from_multiaddr(&tcp("10.0.0.2").parse().unwrap()).unwrap().0;
+        shared.book().hear(member, place, found_by, &roster, Instant::now());
+        *shared.roster() = roster;
+        Admission::new(shared)
+    }
+
+    fn tcp(host: &str) -> String {
+        format!("/ip4/{host}/tcp/40000")
+    }
+
+    fn quic(host: &str) -> String {
+        format!("/ip4/{host}/udp/40000/quic-v1")
+    }
+
+    /// How many of a hundred half-open connections from an address are let in.
+    fn crowd(admission: &mut Admission, from: &str) -> usize {
+        let (here, from) = (HERE.parse().unwrap(), from.parse().unwrap());
+        (0..100)
+            .filter(|_| {
+                let id = ConnectionId::new_unchecked(admission.pending.len());
+                admission.handle_pending_inbound_connection(id, &here, &from).is_ok()
+            })
+            .count()
+    }
+
+    #[test]
+    fn a_crowd_from_one_host_takes_sixteen_places_and_one_from_many_half_of_all() {
+        let mut admission = admission(FoundBy::Typed);
+        assert_eq!(crowd(&mut admission, &tcp("10.0.0.66")), PENDING_PER_HOST);
+        assert_eq!(crowd(&mut admission, "/ip6/::ffff:10.0.0.66/tcp/40000"), 0, "the same host");
+        assert_eq!(crowd(&mut admission, &tcp("10.0.0.67")), PENDING_PER_HOST);
+        assert_eq!(crowd(&mut admission, &tcp("10.0.0.68")), 0);
+        assert_eq!(crowd(&mut admission, &tcp("127.0.0.1")), 0);
+        assert_eq!(crowd(&mut admission, &tcp("10.0.0.2")), PENDING_PER_HOST);
+        assert_eq!(admission.shared.counts.read().inbound_refused, 552);
+    }
+
+    #[test]
+    fn loopback_takes_what_strangers_have_and_no_more() {
+        let mut admission = admission(FoundBy::Typed);
+        assert_eq!(crowd(&mut admission, &tcp("127.0.0.1")), PENDING_UNKNOWN);
+    }
+
+    /// Nothing proves the source address of the first QUIC packet, so a crowd may claim a member's.
+    #[test]
+    fn packets_in_a_members_name_leave_room_for_the_member() {
+        let mut admission = admission(FoundBy::Learned);
+        for host in 60..62 {
+            crowd(&mut admission, &tcp(&format!("10.0.0.{host}")));
+        }
+        assert_eq!(crowd(&mut admission, &quic("10.0.0.2")), PENDING_PER_HOST);
+        assert_eq!(admission.pending.len(), PENDING_UNPROVED);
+        assert_eq!(crowd(&mut admission, &tcp("10.0.0.2")), PENDING_PER_HOST);
+        assert_eq!(admission.pending.len(), PENDING);
+        // No total is passed, however well known the host.
+        assert_eq!(crowd(&mut admission, &tcp("10.0.0.2")), 0);
+    }
+
+    /// Anybody near can announce any key at their own address.
+    #[test]
+    fn an_announcement_nobody_has_proved_makes_no_home_of_a_member() {
+        let mut admission = admission(FoundBy::Mdns);
+        for host in 60..62 {
+            crowd(&mut admission, &tcp(&format!("10.0.0.{host}")));
+        }
+        assert_eq!(crowd(&mut admission, &tcp("10.0.0.2")), 0);
+    }
+
+    #[test]
+    fn strangers_of_one_host_leave_room_for_those_of_another() {
+        let mut admission = admission(FoundBy::Typed);
+        let mut seeds = 10..;
+        let mut strangers = |from: &str| {
+            let from: Multiaddr = from.parse().unwrap();
+            let mut taken = 0;
+            for seed in seeds.by_ref().take(20) {
+                let peer = identity::peer_of(&public(seed).into()).unwrap();
+                if admission.judge_inbound(&peer, &from).is_ok() {
+                    let established = Established { peer, member: false, from: host(&from) };
+                    let id = ConnectionId::new_unchecked(seed.into());
+                    admission.established.insert(id, established);
+                    taken += 1;
+                }
+            }
+            // A member is no stranger, wherever it comes from.
+            let member = identity::peer_of(&public(2).into()).unwrap();
+            assert!(admission.judge_inbound(&member, &from).is_ok());
+            taken
+        };
+        assert_eq!(strangers(&tcp("10.0.0.66")), STRANGERS_PER_HOST);
+        assert_eq!(strangers(&quic("10.0.0.66")), 0);
+        assert_eq!(strangers(&tcp("10.0.0.67")), STRANGERS_PER_HOST);
+        assert_eq!(strangers(&tcp("127.0.0.1")), 20);
+        assert_eq!(strangers(&tcp("127.0.0.1")), STRANGERS - 52, "but not from the total");
     }
 }

@@ -3,6 +3,7 @@
 use oob_proto::{TransportKey, limits};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     time::Duration,
 };
 use tokio::time::Instant;
@@ -165,6 +166,18 @@ impl Book {
         let exact = entries.iter().find(|entry| entry.place == place);
         let host = || entries.iter().find(|entry| entry.place.socket.ip() == place.socket.ip());
         exact.or_else(host).map(|entry| entry.found_by)
+    }
+
+    /// Whether a roster peer is at this host. What mDNS says counts only once the peer has answered there: anybody near can
+    /// announce any key.
+    pub(crate) fn is_home_of(&self, roster: &BTreeSet<TransportKey>, host: IpAddr) -> bool {
+        let there = |entry: &Entry| {
+            entry.place.host() == host
+                && entry.wrong.is_none()
+                && (entry.proved || entry.found_by != FoundBy::Mdns)
+        };
+        let mut members = self.peers.iter().filter(|(key, _)| roster.contains(*key));
+        members.any(|(_, entries)| entries.iter().any(there))
     }
 
     /// Lists the addresses of the roster and of nobody yet.

@@ -209,13 +209,12 @@ impl Mesh {
                 let address = place.to_multiaddr().to_string();
                 let ask = Ask { place, key, reply };
                 self.commands.send(Command::Join(ask)).await.map_err(|_| MeshError::Stopped)?;
-                // A connection that ends before its join stream opens takes the question with it: so it goes where the
-                // other side has two of ours already, and it may be asked again.
+                // A swarm task that ends takes the question with it; if it failed, its successor may be asked again.
                 answer.await.unwrap_or_else(|_| match self.commands.is_closed() {
                     true => Err(MeshError::Stopped),
                     false => Err(MeshError::Unreachable {
                         address,
-                        reason: "the connection ended".to_owned(),
+                        reason: "the network of this device has ended".to_owned(),
                     }),
                 })
             });

@@ -29,23 +29,43 @@ pub(crate) struct Redial {
     failures: u32,
     next: Option<Instant>,
     last: Option<Instant>,
+    /// What `last` was before the dial that is on its way.
+    before: Option<Instant>,
     dialling: bool,
     heard_meanwhile: bool,
 }
 
 impl Redial {
     pub(crate) fn new(first: bool) -> Self {
-        Self { first, failures: 0, next: None, last: None, dialling: false, heard_meanwhile: false }
+        Self {
+            first,
+            failures: 0,
+            next: None,
+            last: None,
+            before: None,
+            dialling: false,
+            heard_meanwhile: false,
+        }
     }
 
     /// Something was heard of the peer: it may be reachable now.
     pub(crate) fn hear(&mut self, now: Instant) {
+        let polite = if self.first { now } else { now + YIELD };
+        self.hear_at(polite);
+    }
+
+    /// A connection that we had dialled for something else has ended: the peer is there and, as far as we know, waits for
+    /// us, since it may not know where to call back. So whoever has the higher key does not yield.
+    pub(crate) fn hear_as_caller(&mut self, now: Instant) {
+        self.hear_at(now);
+    }
+
+    fn hear_at(&mut self, polite: Instant) {
         self.failures = 0;
         if self.dialling {
             self.heard_meanwhile = true;
             return;
         }
-        let polite = if self.first { now } else { now + YIELD };
         // However often somebody is announced, two dials are this far apart.
         let spaced = self.last.map_or(polite, |last| polite.max(last + FIRST));
         self.next = Some(self.next.map_or(spaced, |next| next.min(spaced)));
@@ -60,13 +80,15 @@ impl Redial {
     pub(crate) fn begin(&mut self, now: Instant) {
         self.dialling = true;
         self.heard_meanwhile = false;
-        self.last = Some(now);
+        self.before = self.last.replace(now);
         self.next = None;
     }
 
-    /// The dial could not even begin, since another connection to the peer is about to end.
+    /// The dial could not even begin, since another connection to the peer is about to end. It does not count as one: when
+    /// that connection ends, nothing keeps the next dial back.
     pub(crate) fn postpone(&mut self, now: Instant) {
         self.dialling = false;
+        self.last = self.before;
         self.next = Some(now + FIRST);
     }
 
@@ -152,6 +174,28 @@ mod tests {
             (0..8).for_each(|_| redial.fail(now, 0.5));
             redial.hear(now);
             assert_eq!(redial.due().unwrap() - now, Duration::from_millis(wait));
+        }
+    }
+
+    #[test]
+    fn a_dial_that_could_not_begin_holds_the_next_one_back_no_longer_than_its_cause() {
+        for (first, wait) in [(true, 0), (false, 300)] {
+            let (mut redial, start) = (Redial::new(first), Instant::now());
+            redial.begin(start);
+            redial.postpone(start);
+            assert_eq!(redial.due(), Some(start + FIRST), "nobody says when that ends");
+            let closed = start + Duration::from_millis(10);
+            let mut caller = redial.clone();
+            caller.hear_as_caller(closed);
+            assert_eq!(caller.due(), Some(closed), "who called calls again at once");
+            redial.hear(closed);
+            let polite = closed + Duration::from_millis(wait);
+            assert_eq!(redial.due(), Some(polite.min(start + FIRST)));
+            // A dial that did begin still keeps its distance.
+            caller.begin(closed);
+            caller.fail(closed, 0.5);
+            caller.hear_as_caller(closed);
+            assert_eq!(caller.due(), Some(closed + FIRST));
         }
     }
 

@@ -3,6 +3,7 @@
 use oob_proto::TransportKey;
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -74,6 +75,12 @@ impl Shared {
 
     pub(crate) fn book(&self) -> MutexGuard<'_, Book> {
         lock(&self.book)
+    }
+
+    /// Whether the address book knows a roster peer at this host.
+    pub(crate) fn is_home_of_member(&self, host: IpAddr) -> bool {
+        let roster = self.roster().clone();
+        self.book().is_home_of(&roster, host)
     }
 
     pub(crate) fn live(&self) -> MutexGuard<'_, BTreeMap<TransportKey, Live>> {

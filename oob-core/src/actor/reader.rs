@@ -4,7 +4,7 @@ use super::links::Links;
 use crate::{
     commands::{Commands, Work},
     error::Error,
-    screen::{Held, Judged, changes_keys, judge_all},
+    screen::{Held, Judged, changes_keys, judge_again, judge_all},
 };
 use bytes::Bytes;
 use oob_engine::{
@@ -46,12 +46,16 @@ struct Early {
 }
 
 impl Early {
-    /// Judges what is held again if there are other keys now.
-    fn retry(&mut self, keys: &Arc<ScreenKeys>) -> Vec<Arrived> {
-        let same = Arc::ptr_eq(keys, &self.judged_under);
-        self.judged_under = Arc::clone(keys);
-        let expired = self.held.deadline().is_some_and(|deadline| deadline <= Instant::now());
-        if same && !expired { Vec::new() } else { self.held.retry(keys, Instant::now()) }
+    /// Judges what is held again if there are other keys now, and drops what waited too long.
+    async fn retry(&mut self, keys: &Arc<ScreenKeys>) -> Vec<Arrived> {
+        let mut out = Vec::new();
+        // Most snapshots leave the keys alone, and then judging 16 MiB again would give the same.
+        if !Arc::ptr_eq(keys, &self.judged_under) {
+            self.judged_under = Arc::clone(keys);
+            out = self.held.retry(keys).await;
+        }
+        out.extend(self.held.expire(Instant::now()));
+        out
     }
 }
 
@@ -91,7 +95,7 @@ impl Reader {
                     self.pass(frames, &mut early).await?;
                 }
                 None => {
-                    let arrived = early.retry(&self.keys());
+                    let arrived = early.retry(&self.keys()).await;
                     self.give(arrived).await?;
                 }
             }
@@ -114,23 +118,22 @@ impl Reader {
     async fn pass(&mut self, frames: Vec<Bytes>, early: &mut Early) -> Result<(), Error> {
         let mut keys = self.keys();
         // What came earlier goes first.
-        let mut out = early.retry(&keys);
-        for judged in judge_all(frames, &keys).await {
-            let judged = match judged {
-                Judged::NotYet(waiting) => {
-                    if early.unsettled {
-                        // What would make it known may have come just before it: let the rules take that first.
-                        self.give(std::mem::take(&mut out)).await?;
-                        self.commands.barrier().await?;
-                        early.unsettled = false;
-                        keys = self.keys();
-                        out = early.retry(&keys);
-                    }
-                    waiting.judge(&keys)
-                }
-                judged => judged,
-            };
+        let mut out = early.retry(&keys).await;
+        let mut batch = judge_all(frames, &keys).await;
+        while let Some(judged) = batch.pop_front() {
             match judged {
+                Judged::NotYet(_) if early.unsettled => {
+                    // What would make it known may have come just before it: let the rules take that first.
+                    self.give(std::mem::take(&mut out)).await?;
+                    self.commands.barrier().await?;
+                    early.unsettled = false;
+                    batch.push_front(judged);
+                    let before = std::mem::replace(&mut keys, self.keys());
+                    if !Arc::ptr_eq(&before, &keys) {
+                        out = early.retry(&keys).await;
+                        batch = judge_again(batch, &keys).await;
+                    }
+                }
                 Judged::Now(arrived) => {
                     early.unsettled |= changes_keys(&arrived.frame);
                     out.push(arrived);
@@ -161,5 +164,29 @@ async fn late(held: &Held) {
     match held.deadline() {
         Some(deadline) => sleep_until(deadline.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::screen::tests::{author, keys, sealed};
+
+    #[tokio::test]
+    async fn what_is_held_is_judged_again_under_other_keys_and_under_no_others() {
+        let author = author();
+        let (before, after) = (keys(&author, false), keys(&author, true));
+        let mut early = Early::default();
+        let frames = (1..=20).map(|seq| sealed(&author, seq)).collect();
+        for judged in judge_all(frames, &before).await {
+            let Judged::NotYet(waiting) = judged else { panic!("judged without a relay key") };
+            early.held.push(waiting, Instant::now());
+        }
+        // As if these were the keys they were judged under: the answer would be another, so nobody asked.
+        early.judged_under = Arc::clone(&after);
+        assert!(early.retry(&after).await.is_empty() && !early.held.is_empty());
+        assert!(early.retry(&before).await.is_empty() && !early.held.is_empty());
+        assert_eq!(early.retry(&after).await.len(), 20);
+        assert!(early.held.is_empty());
     }
 }

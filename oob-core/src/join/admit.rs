@@ -13,9 +13,19 @@ use oob_proto::{
     limits,
     wire::{JoinRefused, join_frame::Kind},
 };
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long one join stream is answered in all, however it moves: a joiner does not wait longer either, and one whose
+/// answer is cut off asks again.
+const IN_ALL: Duration = Duration::from_secs(30);
 
 /// Answers one join stream to its end.
 pub(crate) async fn answer(gate: &Gate, stream: JoinStream) -> Result<(), LineError> {
+    timeout(IN_ALL, converse(gate, stream)).await.map_err(|_| LineError::Late(IN_ALL))?
+}
+
+async fn converse(gate: &Gate, stream: JoinStream) -> Result<(), LineError> {
     let Some(org) = gate.org() else {
         // Nobody can be admitted here; the stranger learns no more than a closed stream tells.
         return Ok(());

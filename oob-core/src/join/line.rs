@@ -17,6 +17,10 @@ pub(crate) const STEP: Duration = Duration::from_secs(3);
 /// How long the joiner waits for the answer to its request: the admitter has to make it durable first.
 pub(crate) const ANSWER: Duration = Duration::from_secs(10);
 
+/// How long a whole frame may take behind its first chunk: 16 MiB at 10 Mbit/s. Without this bound a chunk every three
+/// seconds would be progress for ever.
+const FRAME: Duration = Duration::from_secs(15);
+
 /// Longest message of the handshake; the third has 64 bytes.
 const HANDSHAKE_BYTES: usize = 256;
 
@@ -141,28 +145,30 @@ impl<P: Pipe> Line<P> {
     }
 
     /// Receives one frame of at most `max` bytes, whose first chunk must come within `first` and each other within
-    /// [`STEP`] of the one before.
+    /// [`STEP`] of the one before, and all of them within [`FRAME`] of the first.
     pub(crate) async fn receive(&mut self, max: usize, first: Duration) -> Result<Kind, LineError> {
+        let sealed = read(&mut self.pipe, SEALED_BYTES, first).await?;
+        let frame = timeout(FRAME, self.receive_after(sealed, max)).await;
+        frame.map_err(|_| LineError::Late(FRAME))?
+    }
+
+    async fn receive_after(&mut self, mut sealed: Vec<u8>, max: usize) -> Result<Kind, LineError> {
         let mut bytes = Vec::new();
-        let mut within = first;
         loop {
-            let sealed = read(&mut self.pipe, SEALED_BYTES, within).await?;
             let plain = self.channel.open(&sealed)?;
             let (flag, chunk) = plain.split_first().ok_or(LineError::Malformed)?;
-            // The sum is the other side's choice, so it is checked before the chunk is kept. Empty chunks would make a
-            // frame without end.
+            // The sum is the other side's choice, so it is checked before the chunk is kept.
             if bytes.len().saturating_add(chunk.len()) > max {
                 return Err(LineError::TooLong { max });
             }
-            if chunk.is_empty() {
-                return Err(LineError::Malformed);
-            }
             bytes.extend_from_slice(chunk);
-            match *flag {
-                LAST => break,
-                MORE => within = STEP,
+            match (*flag, chunk.len()) {
+                (LAST, 1..) => break,
+                // Smaller ones would make a frame of any number of them.
+                (MORE, CHUNK_BYTES) => {}
                 _ => return Err(LineError::Malformed),
             }
+            sealed = read(&mut self.pipe, SEALED_BYTES, STEP).await?;
         }
         let frame = JoinFrame::decode(bytes.as_slice()).map_err(|_| LineError::Malformed)?;
         frame.kind.ok_or(LineError::Malformed)
@@ -281,14 +287,38 @@ mod tests {
         assert!(matches!(a.receive(1_000, STEP).await, Err(LineError::Ended)));
     }
 
+    /// A full chunk now and then is progress, but not for ever.
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_in_drops_ends_in_its_time() {
+        let (mut a, mut b) = lines().await;
+        let dripping = async {
+            loop {
+                let sealed = a.channel.seal(&[&[MORE], &[7; CHUNK_BYTES][..]].concat()).unwrap();
+                a.pipe.write(&sealed).await.unwrap();
+                tokio::time::sleep(STEP - Duration::from_millis(100)).await;
+            }
+        };
+        let start = tokio::time::Instant::now();
+        let late = tokio::select! {
+            late = b.receive(limits::JOIN_BYTES, STEP) => late,
+            () = dripping => unreachable!(),
+        };
+        assert!(matches!(late, Err(LineError::Late(FRAME))), "{late:?}");
+        assert_eq!(start.elapsed().as_secs(), FRAME.as_secs());
+    }
+
     #[tokio::test]
     async fn altered_empty_and_unknown_chunks_end_a_stream() {
         let (mut a, mut b) = lines().await;
-        for plain in [&[][..], &[LAST], &[2, 1, 1], &[LAST, 0xff, 0xff]] {
+        let almost_full = vec![MORE; CHUNK_BYTES];
+        for plain in
+            [&[][..], &[LAST], &[2, 1, 1], &[LAST, 0xff, 0xff], &[MORE], &[MORE, 1], &almost_full]
+        {
             let sealed = a.channel.seal(plain).unwrap();
             a.pipe.write(&sealed).await.unwrap();
-            let refused = b.receive(1_000, STEP).await;
-            assert!(matches!(refused, Err(LineError::Malformed)), "{plain:?} {refused:?}");
+            let refused = b.receive(limits::JOIN_BYTES, STEP).await;
+            let begin = plain.iter().take(3);
+            assert!(matches!(refused, Err(LineError::Malformed)), "{begin:?} {refused:?}");
         }
         let mut sealed = a.channel.seal(&[LAST, 1]).unwrap();
         sealed[0] ^= 1;

@@ -14,8 +14,9 @@
 //! shows itself knows the responder from its own roster: the Noise key must be that device's, and the Proof is passed
 //! over.
 //!
-//! A frame travels in chunks, each one Noise message: a byte (1 for the last chunk) and at most 65,518 bytes. A stranger
-//! may send 256 KiB in all before it is admitted; whoever chose to dial reads up to 16 MiB.
+//! A frame travels in chunks, each one Noise message: a byte (1 for the last chunk) and at most 65,518 bytes; all but the
+//! last are full. A stranger may send 256 KiB in all before it is admitted, and has 15 seconds for it; whoever chose to
+//! dial reads up to 16 MiB. A join stream lives for 30 seconds.
 
 mod admit;
 mod ask;

@@ -28,10 +28,22 @@ pub(super) fn jitter() -> f64 {
 impl Driver {
     /// Something was heard of a peer.
     pub(super) fn hear(&mut self, key: TransportKey) {
-        let wanted = self.shared.admits(&key) && !self.standing.contains_key(&key);
-        if wanted && !self.shared.book().places(&key, Instant::now()).is_empty() {
+        if self.is_wanted(&key) {
             self.redial(key).hear(Instant::now());
         }
+    }
+
+    /// A connection to a peer that we had dialled for something else has ended.
+    pub(super) fn hear_as_caller(&mut self, key: TransportKey) {
+        if self.is_wanted(&key) {
+            self.redial(key).hear_as_caller(Instant::now());
+        }
+    }
+
+    fn is_wanted(&self, key: &TransportKey) -> bool {
+        self.shared.admits(key)
+            && !self.standing.contains_key(key)
+            && !self.shared.book().places(key, Instant::now()).is_empty()
     }
 
     /// An address of nobody yet was given.

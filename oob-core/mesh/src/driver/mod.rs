@@ -106,6 +106,16 @@ pub(crate) struct Ask {
     pub(crate) reply: oneshot::Sender<Result<JoinStream, MeshError>>,
 }
 
+impl Ask {
+    /// Answers that the connection ended before its join stream opened: so it goes where the other side has two of ours
+    /// already, and it may be asked again.
+    fn connection_ended(self) {
+        let address = self.place.to_multiaddr().to_string();
+        let reason = "the connection ended".to_owned();
+        let _ = self.reply.send(Err(MeshError::Unreachable { address, reason }));
+    }
+}
+
 /// Why we dial.
 #[derive(Debug)]
 enum Purpose {
@@ -478,9 +488,16 @@ impl Driver {
     fn handle_closed(&mut self, id: ConnectionId) {
         self.end_link(id, DownReason::Closed);
         let Some(connection) = self.connections.remove(&id) else { return };
-        if !matches!(connection.role, Role::Member) {
-            // If joining is what it was for and it worked, the link comes now.
-            self.hear(connection.key);
+        // If joining is what it was for and it worked, the link comes now.
+        match connection.role {
+            Role::Member => {}
+            Role::Stranger => self.hear(connection.key),
+            Role::Joining(ask) => {
+                if let Some(ask) = ask {
+                    ask.connection_ended();
+                }
+                self.hear_as_caller(connection.key);
+            }
         }
     }
 
