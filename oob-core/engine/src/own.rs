@@ -27,6 +27,9 @@ pub(crate) const BUNDLE_KEPT_MS: u64 = 22 * 86_400_000;
 /// The time a life has been running is saved at least this often.
 const ELAPSED_SAVED_MS: u64 = 600_000;
 
+/// Own certificates kept: those of 22 days, and room for a clock that jumps; as many as others keep of one device.
+const RELAY_CERTS: usize = 32;
+
 /// A relay key signs this long, about a day.
 pub(crate) const RELAY_LIFE_MS: u64 = 86_400_000;
 
@@ -326,6 +329,8 @@ impl Life {
         }
         let signed = sign(SignedType::RelayCert, org, cert.encode_to_vec(), &[&identity.dsk]);
         self.relay_certs.push((signed, 0));
+        let many = self.relay_certs.len().saturating_sub(RELAY_CERTS);
+        self.relay_certs.drain(..many);
     }
 
     /// Draws the next relay key and certifies it.

@@ -213,14 +213,7 @@ impl Direct<'_> {
         }
         // Nobody can acknowledge what was not written yet.
         let written = if life == state.own_life { state.own_seq } else { u64::MAX };
-        let clip = |ranges: &[wire::Range]| {
-            let mut set = RangeSet::new();
-            for (first, last) in RangeSet::from_wire(ranges, limits::ACK_RANGES).iter() {
-                set.insert_range(first.max(1), last.min(written));
-            }
-            set
-        };
-        let (mut delivered, read) = (clip(&raw.delivered), clip(&raw.read));
+        let (mut delivered, read) = (written_only(&raw.delivered, written), written_only(&raw.read, written));
         delivered.union(&read);
         let key = (from.id, life);
         let known = state.ours.get(&key).cloned().unwrap_or_default();
@@ -342,6 +335,15 @@ impl Direct<'_> {
     }
 }
 
+/// What a receipt says of messages that were written: nobody has others.
+fn written_only(ranges: &[wire::Range], written: u64) -> RangeSet {
+    let mut set = RangeSet::new();
+    for (first, last) in RangeSet::from_wire(ranges, limits::ACK_RANGES).iter() {
+        set.insert_range(first.max(1), last.min(written));
+    }
+    set
+}
+
 /// Own messages a device now has.
 #[derive(Debug, Clone)]
 pub(crate) struct Acked {
@@ -369,4 +371,17 @@ pub(super) fn message(
         received_ms: record.received_ms,
         state,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receipt_for_what_was_not_written_says_nothing() {
+        let all = [wire::Range { first: 0, last: u64::MAX }];
+        assert_eq!(written_only(&all, 3).iter().collect::<Vec<_>>(), [(1, 3)]);
+        assert!(written_only(&[wire::Range { first: 4, last: 9 }], 3).is_empty());
+        assert!(written_only(&all, 0).is_empty());
+    }
 }

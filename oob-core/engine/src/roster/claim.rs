@@ -216,6 +216,7 @@ impl Claim {
             wire::op_body::Kind::InviteRedeemed(redeemed) => {
                 JoinClaim::parse(org, redeemed.request.as_ref()?)
                     .ok()
+                    .filter(|claim| claim.invite.as_bytes() == redeemed.invite.as_slice())
                     .map(|claim| Self::Join(Box::new(claim)))
             }
             _ => None,

@@ -19,6 +19,10 @@ const OPS: usize = 16_384;
 /// Operations by one key that is not an admin's: twice the admissions of a large organisation.
 const OPS_PER_AUTHOR: usize = 1_024;
 
+/// Operations by one person's key: certificates of a few devices and their successors. Each names a key that may write,
+/// so these are few.
+const OPS_PER_PERSON: usize = 32;
+
 /// Operations of unknown kinds by one key that is not an admin's.
 const UNKNOWN_PER_AUTHOR: usize = 64;
 
@@ -168,7 +172,8 @@ impl Log {
             return Err(OpError::Stranger);
         }
         let unknown = usize::from(checked.body.is_none());
-        let full = written.all >= OPS_PER_AUTHOR
+        let most = if *kind == Author::Person { OPS_PER_PERSON } else { OPS_PER_AUTHOR };
+        let full = written.all >= most
             || written.unknown.saturating_add(unknown) > UNKNOWN_PER_AUTHOR;
         if *kind != Author::Admin && full {
             return Err(OpError::Full);
