@@ -256,9 +256,10 @@ impl State {
         }
         if std::mem::take(&mut self.changed) {
             self.addresses = Arc::new(self.all_addresses());
-            self.last_heard = Arc::new(
-                self.neighbours.iter().map(|(id, known)| (*id, known.last_heard_ms)).collect(),
-            );
+            // A device of which only the addresses were told has not been heard.
+            let heard = self.neighbours.iter().filter(|(_, known)| known.last_heard_ms > 0);
+            self.last_heard =
+                Arc::new(heard.map(|(id, known)| (*id, known.last_heard_ms)).collect());
         }
         Snapshot {
             version,
