@@ -188,7 +188,8 @@ impl ErrorKind {
             }
             Self::BadKdf => "give from 64MiB to 2GiB, for example: --kdf-memory 256MiB",
             Self::NoOrg => {
-                "found one: oob init --name YOUR_NAME --org ORG_NAME, or join one: oob join FILE"
+                "join one: `oob join FILE`; to found one, start in a new folder: \
+                 `oob --home DIR init --name YOUR_NAME --org ORG_NAME`"
             }
             Self::HasOrg => "use another folder for another organisation: --home DIR",
             Self::NotAdmin => "ask an admin of your organisation to do it",
@@ -205,8 +206,8 @@ impl ErrorKind {
             }
             Self::NameTaken => "join under another name: oob join FILE --name OTHER_NAME",
             Self::NobodyReachable => {
-                "multicast may be blocked here; ask for the address that `oob status` shows there, then \
-                 try: oob address add 192.168.1.7:4801"
+                "multicast may be blocked here; ask for the address that `oob status` shows there and say \
+                 it here: oob address add 192.168.1.7:4801, then join again: oob join FILE"
             }
             Self::NotAdmitted => {
                 "ask whoever invited you to run `oob up`, then try again: oob join FILE"
@@ -215,7 +216,7 @@ impl ErrorKind {
                 "give an IP address and a port, for example: oob address add 192.168.1.7:4801"
             }
             Self::AddressInUse => {
-                "stop the other program, or listen elsewhere: oob up --listen /ip4/0.0.0.0/tcp/4802"
+                "stop the other program, or listen elsewhere: oob up --listen 0.0.0.0:4802"
             }
             Self::TooMany => "remove some first",
             Self::NoKeys => "wait until they have been in reach once, see: oob status",
@@ -444,10 +445,11 @@ impl From<MeshError> for Error {
         let message = error.to_string();
         match error {
             MeshError::Listen { source, .. } => Self::new(kind, message)
-                .with_hint(
-                    "listen on an address of this machine: oob up --listen /ip4/0.0.0.0/tcp/4801",
-                )
+                .with_hint("listen on an address of this machine: oob up --listen 0.0.0.0:4805")
                 .with_source(source),
+            // Of what a mesh is asked only where to listen is refused this way.
+            MeshError::Address(_) => Self::new(kind, message)
+                .with_hint("give an IP address and a port: oob up --listen 0.0.0.0:4805"),
             _ => Self::new(kind, message),
         }
     }
@@ -475,8 +477,9 @@ impl From<CommandError> for Error {
         };
         let message = error.to_string();
         match error {
-            CommandError::RoleNotYet { .. } => Self::new(kind, message)
-                .with_hint("leave the role out, or say: oob invite --role responder --out FILE"),
+            CommandError::RoleNotYet { .. } => {
+                Self::new(kind, message).with_hint("leave the role out: oob invite --out FILE")
+            }
             CommandError::OutOfRange { least, most, .. } => {
                 Self::new(kind, message).with_hint(format!("give a value from {least} to {most}"))
             }

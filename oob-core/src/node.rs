@@ -272,6 +272,14 @@ impl Node {
         self.handle.commands().fate().failure().cloned()
     }
 
+    /// Waits until the node has ended: by [`Node::shutdown`], or by itself, which [`Node::failure`] tells.
+    ///
+    /// # Cancel safety
+    /// Safe: nothing is lost by waiting again.
+    pub async fn stopped(&self) {
+        self.handle.task.stopped().await;
+    }
+
     /// Ends links, makes everything durable, closes the store. Every later call answers [`crate::ErrorKind::Closed`].
     ///
     /// # Errors

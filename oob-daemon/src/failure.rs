@@ -155,6 +155,13 @@ impl Failure {
         &self.causes
     }
 
+    /// Puts other words, one or several, in the place of each cause.
+    #[must_use]
+    pub(crate) fn causes_by(mut self, words: impl Fn(&str) -> Vec<String>) -> Self {
+        self.causes = self.causes.iter().flat_map(|cause| words(cause)).collect();
+        self
+    }
+
     pub(crate) fn to_line(&self) -> ErrorLine {
         ErrorLine {
             error: ErrorBody {

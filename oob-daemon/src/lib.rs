@@ -37,6 +37,7 @@
 //! from other programs of the same user.
 
 // layer: words
+mod place;
 mod plain;
 pub mod schema;
 

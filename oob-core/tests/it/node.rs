@@ -299,7 +299,7 @@ async fn what_people_get_wrong_is_told_with_a_hint_and_changes_nothing() {
 
     check(dana.found("Another").await.unwrap_err(), ErrorKind::HasOrg, "--home");
     let admin = InviteOptions { role: Role::Admin, ..InviteOptions::default() };
-    check(org.invite(admin).await.unwrap_err(), ErrorKind::NotYet, "responder");
+    check(org.invite(admin).await.unwrap_err(), ErrorKind::NotYet, "leave the role out");
     let foreign = sam.org().unwrap().invite(InviteOptions::default()).await.unwrap_err();
     check(foreign, ErrorKind::NotAdmin, "admin");
     check(dana.addresses().add("laptop").await.unwrap_err(), ErrorKind::BadAddress, "4801");

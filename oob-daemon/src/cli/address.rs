@@ -3,6 +3,7 @@
 use super::{connect, printer::Printer};
 use crate::{
     failure::Failure,
+    place,
     schema::{Address, AddressAdd, Addresses},
     settings::Home,
 };
@@ -21,7 +22,7 @@ pub(super) async fn list(home: &Home, printer: &Printer) -> Result<(), Failure> 
     for address in &known.addresses {
         printer.data(address, |address| {
             let whose = address.member_name.as_deref().unwrap_or("somebody");
-            format!("{}  {whose}, {}", address.address, address.found_by)
+            format!("{}  {whose}, found {}", address.address, place::found(&address.found_by))
         });
     }
     if known.addresses.is_empty() {

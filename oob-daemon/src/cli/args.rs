@@ -1,12 +1,12 @@
 //! What can be typed.
 
 use crate::failure::Failure;
-use clap::{Parser, Subcommand, ValueEnum, error::ErrorKind};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 /// Talk to your team when the network you are on can no longer be trusted.
 #[derive(Debug, Parser)]
-#[command(name = "oob", version, propagate_version = false, disable_help_subcommand = true)]
+#[command(name = "oob", version, propagate_version = false)]
 pub(super) struct Args {
     /// Use this folder instead of the user's own.
     #[arg(long, global = true, value_name = "DIR", env = "OOB_HOME", hide_env_values = true)]
@@ -88,8 +88,8 @@ pub(super) struct Up {
     /// Stay in the foreground, as a service manager wants it.
     #[arg(long)]
     pub(super) foreground: bool,
-    /// Listen here instead of port 4801; may be given several times.
-    #[arg(long, value_name = "MULTIADDR")]
+    /// Listen at this IP:PORT or multiaddr instead of port 4801; may be given several times.
+    #[arg(long, value_name = "ADDRESS")]
     pub(super) listen: Vec<String>,
     /// Serve the local API here; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
@@ -215,13 +215,18 @@ pub(super) fn parse(arguments: &[OsString]) -> Result<Args, Unparsed> {
             .iter()
             .take_while(|argument| *argument != "--")
             .any(|argument| argument == "--json");
-        Unparsed::Misuse { json, failure: misuse(&error) }
+        Unparsed::Misuse { json, failure: misuse(&error, arguments) }
     })
 }
 
-fn misuse(error: &clap::Error) -> Failure {
+fn misuse(error: &clap::Error, arguments: &[OsString]) -> Failure {
+    let command = command_of(arguments);
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        return Failure::new("usage", "no command was given").hint("see what there is: oob --help");
+        let fact = match command.strip_prefix("oob ") {
+            Some(command) => format!("{command} needs a command of its own"),
+            None => "no command was given".to_owned(),
+        };
+        return Failure::new("usage", fact).hint(format!("see what there is: {command} --help"));
     }
     let text = error.render().to_string();
     let mut paragraphs = text.split("\n\n");
@@ -230,11 +235,33 @@ fn misuse(error: &clap::Error) -> Failure {
     let tips = paragraphs
         .flat_map(str::lines)
         .find_map(|line| line.trim().strip_prefix("tip: ").map(str::to_owned));
-    Failure::new("usage", fact).hint(
-        tips.unwrap_or_else(|| {
-            "see how it is used: oob --help, or --help behind the command".into()
-        }),
-    )
+    let help = format!("see how it is used: {command} --help");
+    Failure::new("usage", fact).hint(match tips {
+        Some(tip) => format!("{tip}; {help}"),
+        None => help,
+    })
+}
+
+/// Returns the command that was meant, as far as it can be told: `oob`, `oob send` or `oob address add`.
+fn command_of(arguments: &[OsString]) -> String {
+    let root = Args::command();
+    let (mut command, mut path) = (&root, "oob".to_owned());
+    let mut words = arguments.iter().skip(1).map(|argument| argument.to_string_lossy());
+    while let Some(word) = words.next() {
+        if word == "--" {
+            break;
+        }
+        if let Some(option) = word.strip_prefix("--") {
+            let known = root.get_arguments().find(|known| known.get_long() == Some(option));
+            if known.is_some_and(|known| known.get_action().takes_values()) {
+                let _value = words.next();
+            }
+        } else if let Some(next) = command.find_subcommand(word.as_ref()) {
+            command = next;
+            path = format!("{path} {}", next.get_name());
+        }
+    }
+    path
 }
 
 /// Reads `90s`, `15m`, `1h`, `7d` or `500ms`.
@@ -277,11 +304,38 @@ fn memory(text: &str) -> Result<u32, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_arguments_are_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn misuse_names_the_help_of_its_own_command() {
+        for (line, help) in [
+            ("oob", "oob --help"),
+            ("oob --home send", "oob --help"),
+            ("oob --home x address", "oob address --help"),
+            ("oob address add", "oob address add --help"),
+            ("oob address remove", "oob address --help"),
+            ("oob send dana", "oob send --help"),
+            ("oob invite --expires soon", "oob invite --help"),
+        ] {
+            let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            let Err(Unparsed::Misuse { failure, .. }) = parse(&arguments) else {
+                panic!("{line} was understood")
+            };
+            let hint = failure.next().unwrap_or_default();
+            assert!(hint.ends_with(&format!(": {help}")), "{line}: {hint}");
+        }
+    }
+
+    #[test]
+    fn help_can_be_asked_for_as_a_command() {
+        for line in ["oob help", "oob help send", "oob help address add"] {
+            let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            assert!(matches!(parse(&arguments), Err(Unparsed::Shown(_))), "{line}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::{
     settings::Home,
 };
 use std::{
-    fs::{self, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
@@ -57,6 +57,8 @@ pub(super) async fn run(
 
 /// An empty file beside the one that is wanted, for this user alone.
 struct Place {
+    /// Written through, so that nobody can put another file of its name in between.
+    file: File,
     draft: PathBuf,
     wanted: PathBuf,
     replace: bool,
@@ -75,23 +77,36 @@ impl Place {
         name.push(format!(".new-{}", std::process::id()));
         let draft = PathBuf::from(name);
         let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft);
-        made.map_err(|e| Failure::file(format!("{} cannot be written", wanted.display()), &e))?;
-        Ok(Self { draft, wanted: wanted.to_owned(), replace, filled: false })
+        let file =
+            made.map_err(|e| Failure::file(format!("{} cannot be written", wanted.display()), &e))?;
+        Ok(Self { file, draft, wanted: wanted.to_owned(), replace, filled: false })
     }
 
     fn fill(mut self, link: &str) -> Result<(), Failure> {
         let written = (|| -> io::Result<()> {
-            let mut file = OpenOptions::new().write(true).open(&self.draft)?;
-            file.write_all(link.as_bytes())?;
-            file.write_all(b"\n")?;
-            file.sync_all()?;
+            self.file.write_all(link.as_bytes())?;
+            self.file.write_all(b"\n")?;
+            self.file.sync_all()?;
             if self.replace {
                 fs::rename(&self.draft, &self.wanted)?;
                 self.filled = true;
                 return Ok(());
             }
-            // A link, unlike a rename, never takes the place of a file made meanwhile.
-            fs::hard_link(&self.draft, &self.wanted)
+            // A link, unlike a rename, never takes the place of a file made meanwhile. USB sticks know no links: there
+            // the name is taken first.
+            match fs::hard_link(&self.draft, &self.wanted) {
+                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                    OpenOptions::new()
+                        .write(true)
+                        .create_new(true)
+                        .mode(0o600)
+                        .open(&self.wanted)?;
+                    fs::rename(&self.draft, &self.wanted)?;
+                    self.filled = true;
+                    Ok(())
+                }
+                other => other,
+            }
         })();
         match written {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(taken(&self.wanted)),

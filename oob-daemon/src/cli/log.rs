@@ -3,7 +3,7 @@
 use super::{args, connect, printer::Printer};
 use crate::{
     failure::Failure,
-    schema::{LogEntry, MessagePage, Nothing, ReadRequest, Stamp},
+    schema::{LogEntry, Me, MessagePage, Nothing, ReadRequest, Stamp},
     settings::Home,
 };
 
@@ -13,9 +13,11 @@ pub(super) async fn run(
     printer: &Printer,
 ) -> Result<(), Failure> {
     let mut client = connect(home).await?;
+    let me: Me = client.get("/api/v1/me").await?;
     let since = options.since.map(|since| Stamp::now().before(since));
     let mut after = 0;
     let mut shown = None;
+    let mut any = false;
     'pages: loop {
         let mut path =
             format!("/api/v1/messages?target={}&after={after}", encoded(&options.target));
@@ -24,7 +26,8 @@ pub(super) async fn run(
         }
         let page: MessagePage = client.get(&path).await?;
         for message in &page.messages {
-            if !printer.data(message, words) {
+            any = true;
+            if !printer.data(message, |message| words(message, me.member.as_deref())) {
                 // Whoever read this has gone away and did not see the rest.
                 break 'pages;
             }
@@ -36,17 +39,23 @@ pub(super) async fn run(
         }
     }
     if let Some((conversation, up_to)) = shown {
+        // What lies before a moment asked for was not shown, and must not be called read.
+        if since.is_some() {
+            return Ok(());
+        }
         let path = format!("/api/v1/conversations/{conversation}/read");
         let Nothing {} = client.post(&path, &ReadRequest { up_to }).await?;
-    } else {
+    } else if !any {
         printer.talk("no messages");
     }
     Ok(())
 }
 
-fn words(message: &LogEntry) -> String {
+/// Writes one message; how far it has come is said of this person's own ones.
+fn words(message: &LogEntry, me: Option<&str>) -> String {
     let text = message.text.trim_end().replace('\n', "\n    ");
-    format!("{} {}: {text}  ({})", message.received.local(), message.author_name, message.state)
+    let line = format!("{} {}: {text}", message.received.local(), message.author_name);
+    if me == Some(message.author.as_str()) { format!("{line}  ({})", message.state) } else { line }
 }
 
 /// Writes a text as one value of a query: everything but letters and digits as percent and hex.

@@ -28,14 +28,14 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let args = match args::parse(&arguments) {
         Ok(args) => args,
-        Err(args::Unparsed::Shown(text)) => return printer::show(&text),
+        Err(args::Unparsed::Shown(text)) => return Printer::new(false, false).show(&text),
         Err(args::Unparsed::Misuse { json, failure }) => {
             return Printer::new(json, false).failed(&failure);
         }
     };
     let printer = Printer::new(args.json, args.quiet);
     match dispatch(&args, &printer) {
-        Ok(code) => code,
+        Ok(code) => printer.finish(code),
         Err(failure) => printer.failed(&failure),
     }
 }
@@ -58,7 +58,7 @@ fn dispatch(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
         Verb::Address { verb: AddressVerb::List } => {
             block_on(address::list(&home()?, printer)).map(done)
         }
-        Verb::Send(options) => block_on(send::run(options, &home()?, printer)).map(done),
+        Verb::Send(options) => block_on(send::run(options, &home()?, printer)),
         Verb::Log(options) => block_on(log::run(options, &home()?, printer)).map(done),
         Verb::Demo(options) => block_on(demonstrate::run(options, printer)),
     }

@@ -6,7 +6,15 @@ use std::{
     fs::File,
     io::{self, BufRead, BufReader, IsTerminal, Read, Write},
     path::Path,
+    process,
+    sync::{
+        Mutex, Once, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc::sync_channel,
+    },
+    thread,
 };
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Longest passphrase: longer than anybody types, and short enough that a wrong file is seen as one.
 const BYTES: u64 = 4 * 1024;
@@ -82,6 +90,7 @@ fn ask(question: &str) -> Result<String, Failure> {
             "give a file whose first line it is: --passphrase-file FILE, or - for standard input",
         ));
     }
+    hear_interrupts();
     let mut stderr = io::stderr().lock();
     let _shown = write!(stderr, "{question}").and_then(|()| stderr.flush());
     let typed = {
@@ -93,7 +102,63 @@ fn ask(question: &str) -> Result<String, Failure> {
 }
 
 /// A terminal that does not show what is typed, until this is dropped.
-struct Silent(Termios);
+struct Silent;
+
+/// How the terminal was before it was silenced, while it is.
+static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
+
+/// Whether a signal still ends the process here, and not in order by what runs meanwhile.
+static ENDS: AtomicBool = AtomicBool::new(true);
+
+/// From now on this process hears signals elsewhere; without a question asked before, this changes nothing.
+pub(super) fn leave_signals() {
+    ENDS.store(false, Ordering::SeqCst);
+}
+
+/// From now on a signal that ends this process makes the terminal show again what is typed. A second call does nothing.
+fn hear_interrupts() {
+    static HEARING: Once = Once::new();
+    HEARING.call_once(|| {
+        let (ready, hears) = sync_channel(1);
+        // For as long as the process lives: a signal once heard has its usual effect by this thread only.
+        thread::spawn(move || {
+            let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build()
+            else {
+                return;
+            };
+            runtime.block_on(async move {
+                let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hang_up)) = (
+                    signal(SignalKind::interrupt()),
+                    signal(SignalKind::terminate()),
+                    signal(SignalKind::hangup()),
+                ) else {
+                    return;
+                };
+                let _asked = ready.send(());
+                loop {
+                    let kind = tokio::select! {
+                        _ = interrupt.recv() => SignalKind::interrupt(),
+                        _ = terminate.recv() => SignalKind::terminate(),
+                        _ = hang_up.recv() => SignalKind::hangup(),
+                    };
+                    if ENDS.load(Ordering::SeqCst) {
+                        restore();
+                        process::exit(128_i32.saturating_add(kind.as_raw_value()));
+                    }
+                }
+            });
+        });
+        // Ends either way: where signals cannot be heard, the other end is dropped.
+        let _heard = hears.recv();
+    });
+}
+
+fn restore() {
+    let before = BEFORE.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(before) = before {
+        let _restored = termios::tcsetattr(io::stdin(), OptionalActions::Flush, &before);
+    }
+}
 
 impl Silent {
     fn begin() -> Result<Self, Failure> {
@@ -106,14 +171,17 @@ impl Silent {
         let mut silent = before.clone();
         silent.local_modes.remove(LocalModes::ECHO);
         silent.local_modes.remove(LocalModes::ECHONL);
+        // Held until both are done, so that an interruption comes before or after.
+        let mut kept = BEFORE.lock().unwrap_or_else(PoisonError::into_inner);
         termios::tcsetattr(io::stdin(), OptionalActions::Flush, &silent).map_err(unsafe_here)?;
-        Ok(Self(before))
+        *kept = Some(before);
+        Ok(Self)
     }
 }
 
 impl Drop for Silent {
     fn drop(&mut self) {
-        let _restored = termios::tcsetattr(io::stdin(), OptionalActions::Flush, &self.0);
+        restore();
     }
 }
 

@@ -9,31 +9,65 @@ use serde::Serialize;
 use std::{
     io::{self, BufRead, IsTerminal, Write},
     process::ExitCode,
+    sync::OnceLock,
 };
 
 /// How this command prints.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Printer {
     json: bool,
     quiet: bool,
+    /// Why a result could not be written, the first time it could not.
+    unwritten: OnceLock<io::Error>,
 }
 
 impl Printer {
     pub(super) const fn new(json: bool, quiet: bool) -> Self {
-        Self { json, quiet }
+        Self { json, quiet, unwritten: OnceLock::new() }
     }
 
     /// Prints a result: one JSON object, or what `words` makes of it. Says whether it could be written.
     pub(super) fn data<T: Serialize>(&self, value: &T, words: impl FnOnce(&T) -> String) -> bool {
         if !self.json {
             let text = words(value);
-            return text.is_empty() || line(&mut io::stdout().lock(), &plain(&text));
+            return text.is_empty() || self.result(&plain(&text));
         }
         // Lone surrogates cannot be in a String, and escape characters are written as \u001b.
         match serde_json::to_string(value) {
-            Ok(text) => line(&mut io::stdout().lock(), &escaped(&text)),
+            Ok(text) => self.result(&escaped(&text)),
             Err(_) => false,
         }
+    }
+
+    fn result(&self, text: &str) -> bool {
+        match write(&mut io::stdout().lock(), text) {
+            Ok(()) => true,
+            Err(error) => {
+                // Whoever reads through a pipe may leave before the end, as `head` does.
+                if error.kind() != io::ErrorKind::BrokenPipe {
+                    let _first = self.unwritten.set(error);
+                }
+                false
+            }
+        }
+    }
+
+    /// Returns the exit code, or that of the failure to write the results, after saying so.
+    pub(super) fn finish(&self, code: ExitCode) -> ExitCode {
+        match self.unwritten.get() {
+            None => code,
+            Some(error) => self.failed(
+                &Failure::file("the result cannot be written to standard output", error).hint(
+                    "what was asked for is done, only its output is lost; see that there is room where it goes",
+                ),
+            ),
+        }
+    }
+
+    /// Prints help or the version.
+    pub(super) fn show(&self, text: &str) -> ExitCode {
+        self.result(text.trim_end());
+        self.finish(ExitCode::SUCCESS)
     }
 
     /// Tells the user something that is not a result.
@@ -90,12 +124,6 @@ impl Printer {
     }
 }
 
-/// Prints help or the version.
-pub(super) fn show(text: &str) -> ExitCode {
-    line(&mut io::stdout().lock(), text.trim_end());
-    ExitCode::SUCCESS
-}
-
 /// Writes a report of a daemon to the process that started it.
 pub(super) fn report(report: &crate::schema::Report) {
     if let Ok(text) = serde_json::to_string(report) {
@@ -122,7 +150,11 @@ fn escaped(json: &str) -> String {
 
 /// Writes one line; a reader that has gone away is no reason to panic.
 fn line(out: &mut impl Write, text: &str) -> bool {
-    writeln!(out, "{text}").and_then(|()| out.flush()).is_ok()
+    write(out, text).is_ok()
+}
+
+fn write(out: &mut impl Write, text: &str) -> io::Result<()> {
+    writeln!(out, "{text}").and_then(|()| out.flush())
 }
 
 #[cfg(test)]

@@ -14,18 +14,25 @@ use crate::{
 };
 use std::{
     io::{self, Read},
+    process::ExitCode,
     time::Duration,
 };
-use tokio::time::timeout;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::timeout,
+};
 
 /// Most read from standard input: more than a message may have, so that the daemon says what the limit is.
 const INPUT_BYTES: u64 = 64 * 1024;
+
+/// What a shell gives for a command that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
 
 pub(super) async fn run(
     options: &args::Send,
     home: &Home,
     printer: &Printer,
-) -> Result<(), Failure> {
+) -> Result<ExitCode, Failure> {
     if options.wait == Some(Wait::Held) {
         return Err(Failure::new(
             "not_yet",
@@ -39,16 +46,31 @@ pub(super) async fn run(
     let Some(wait) = options.wait else {
         let sent = client.post("/api/v1/messages", &request).await?;
         printer.data(&sent, words);
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     };
     // Listening first: the receipt may come before the answer does.
     let events = client.events(None).await?;
     let mut sent: Sent = client.post("/api/v1/messages", &request).await?;
     let progress = Progress::start(printer, "stored here, waiting");
-    let reached = wait_for(wait, &mut sent, events, client, options.timeout, &progress).await;
+    let mut interrupt = signal(SignalKind::interrupt())
+        .map_err(|e| Failure::internal("signals cannot be heard").cause(e))?;
+    let reached = tokio::select! {
+        reached = wait_for(wait, &mut sent, events, client, options.timeout, &progress) => Some(reached),
+        _ = interrupt.recv() => None,
+    };
     drop(progress);
     printer.data(&sent, words);
-    reached
+    match reached {
+        Some(reached) => reached.map(|()| ExitCode::SUCCESS),
+        None => {
+            printer.notice(if rank(&sent.state) >= Wait::Delivered {
+                "stopped waiting; the message is delivered"
+            } else {
+                "stopped waiting; the message is stored and goes out by itself"
+            });
+            Ok(ExitCode::from(INTERRUPTED))
+        }
+    }
 }
 
 async fn wait_for(
@@ -83,17 +105,18 @@ async fn wait_for(
     };
     let outcome = timeout(limit, arrival).await;
     drop(client);
+    let seconds = limit.as_secs_f64();
     outcome.unwrap_or_else(|_| {
-        let word = match wait {
-            Wait::Held => "held",
-            Wait::Delivered => "delivered",
-            Wait::Read => "read",
-        };
-        Err(Failure::new(
-            "queued",
-            format!("not {word} within {} s; the message stays queued", limit.as_secs_f64()),
-        )
-        .hint("it goes out by itself once they can be reached; see: oob status"))
+        Err(if rank(&sent.state) >= Wait::Delivered {
+            Failure::new("queued", format!("delivered, but not read within {seconds} s"))
+                .hint("nothing to do: it is on their device, and they read it with: oob log")
+        } else {
+            Failure::new(
+                "queued",
+                format!("not delivered within {seconds} s; it stays queued and goes out by itself"),
+            )
+            .hint("see who can be reached: oob status")
+        })
     })
 }
 

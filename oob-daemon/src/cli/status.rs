@@ -3,10 +3,15 @@
 use super::{connect, printer::Printer};
 use crate::{
     failure::Failure,
+    place,
     plain::plain_line,
     schema::{Peer, Stamp, Status},
     settings::Home,
 };
+
+/// What helps where nobody is in reach.
+const UNREACHED: &str =
+    "hint: if they are up: run oob status on their laptop, then here: oob address add IP:PORT";
 
 pub(super) async fn run(home: &Home, printer: &Printer) -> Result<(), Failure> {
     let status: Status = connect(home).await?.get("/api/v1/status").await?;
@@ -22,12 +27,20 @@ fn words(status: &Status) -> String {
         }
         Some(org) => {
             let near = status.peers.iter().filter(|peer| peer.reachable).count();
-            lines.push(format!(
-                "You are {} in {}, with {near} of {} others.",
-                plain_line(&status.name),
-                plain_line(org),
-                status.peers.len()
-            ));
+            let all = status.peers.len();
+            let you = format!("You are {} in {}", plain_line(&status.name), plain_line(org));
+            match (near, all) {
+                (_, 0) => {
+                    lines.push(format!("{you}."));
+                    lines.push("Nobody else yet; next: oob invite --out FILE".to_owned());
+                }
+                (0, _) => {
+                    lines.push(format!("{you}."));
+                    lines.push(format!("Nobody can be reached now (0 of {all})."));
+                    lines.push(UNREACHED.to_owned());
+                }
+                _ => lines.push(format!("{you}, {near} of {all} others reachable.")),
+            }
         }
     }
     let width = status.peers.iter().map(|peer| peer.member_name.chars().count()).max().unwrap_or(0);
@@ -41,7 +54,9 @@ fn words(status: &Status) -> String {
     if status.held > 0 {
         lines.push(format!("{} held for others.", count(status.held, "message")));
     }
-    lines.extend(status.listen.iter().map(|address| format!("listening at {address}")));
+    lines.extend(
+        place::listening(&status.listen).iter().map(|at| format!("others reach you at {at}")),
+    );
     lines.extend(status.note.iter().map(|note| format!("note: {note}")));
     lines.join("\n")
 }
@@ -56,7 +71,7 @@ fn whereabouts(peer: &Peer) -> String {
         text.push_str(&format!(", {transport}"));
     }
     if let Some(found_by) = &peer.found_by {
-        text.push_str(&format!(", found by {found_by}"));
+        text.push_str(&format!(", found {}", place::found(found_by)));
     }
     text
 }

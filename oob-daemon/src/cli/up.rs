@@ -113,6 +113,7 @@ fn serve(
     let progress = Progress::start(printer, "opening the store");
     runtime.block_on(service::serve(start, stop, move |ready, note| {
         drop(progress);
+        passphrase::leave_signals();
         tell(options.child, &ready, note, printer);
     }))
 }

@@ -16,6 +16,9 @@ use tokio::{net::UnixStream, task::JoinHandle, time::timeout};
 /// How long a daemon of this machine may take to accept: it does so at once unless it is stopped or 64 others hold on to it.
 const CONNECT: Duration = Duration::from_secs(5);
 
+/// How long an answer may take: the longest is that of a join, which gives up after half a minute.
+const ANSWER: Duration = Duration::from_secs(60);
+
 pub(crate) struct Connection {
     sender: SendRequest<Full<Bytes>>,
     driver: JoinHandle<()>,
@@ -60,10 +63,14 @@ impl Connection {
             .header(header::HOST, "localhost")
             .body(Full::new(body))
             .map_err(|e| Failure::internal("a request cannot be written").cause(e))?;
-        self.sender
-            .send_request(request)
-            .await
-            .map_err(|e| gone("the daemon went away before it answered").cause(e))
+        match timeout(ANSWER, self.sender.send_request(request)).await {
+            Ok(answer) => {
+                answer.map_err(|e| gone("the daemon went away before it answered").cause(e))
+            }
+            Err(_) => Err(Failure::new("timeout", "the daemon does not answer").hint(
+                "see oob.log in the home folder; end it with: oob down, or by its process number",
+            )),
+        }
     }
 }
 

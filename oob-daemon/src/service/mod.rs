@@ -144,6 +144,8 @@ async fn serve_node(
         () = stop.cancelled() => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        // A node that ended by itself leaves nothing to serve; its shutdown says why, and whoever watches starts it again.
+        () = node.stopped() => tracing::error!("the node ended by itself"),
     }
     stop.cancel();
     // New commands find nobody from now on; those that are being answered still are.

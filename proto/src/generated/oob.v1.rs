@@ -9,7 +9,7 @@ pub struct Sig {
     #[prost(bytes = "vec", tag = "2")]
     pub sig: ::prost::alloc::vec::Vec<u8>,
 }
-/// Bytes and the signatures over "oob/1 <type>\0" + org_id + payload.
+/// Bytes and the signatures over "oob/1 TYPE\0" + org_id + payload.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Signed {
     #[prost(bytes = "vec", tag = "1")]

@@ -213,7 +213,8 @@ impl Direct<'_> {
         }
         // Nobody can acknowledge what was not written yet.
         let written = if life == state.own_life { state.own_seq } else { u64::MAX };
-        let (mut delivered, read) = (written_only(&raw.delivered, written), written_only(&raw.read, written));
+        let (mut delivered, read) =
+            (written_only(&raw.delivered, written), written_only(&raw.read, written));
         delivered.union(&read);
         let key = (from.id, life);
         let known = state.ours.get(&key).cloned().unwrap_or_default();

@@ -173,8 +173,8 @@ impl Log {
         }
         let unknown = usize::from(checked.body.is_none());
         let most = if *kind == Author::Person { OPS_PER_PERSON } else { OPS_PER_AUTHOR };
-        let full = written.all >= most
-            || written.unknown.saturating_add(unknown) > UNKNOWN_PER_AUTHOR;
+        let full =
+            written.all >= most || written.unknown.saturating_add(unknown) > UNKNOWN_PER_AUTHOR;
         if *kind != Author::Admin && full {
             return Err(OpError::Full);
         }

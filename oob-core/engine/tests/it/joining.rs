@@ -204,7 +204,10 @@ fn members_tell_each_other_where_the_others_are() {
         let addresses = world.engine(device).snapshot().addresses.clone();
         assert!(addresses.contains(&(Some(key), address.to_owned())), "{addresses:?}");
         let other = world.engine(other).snapshot().me.device;
-        assert!(!world.engine(device).snapshot().last_heard.contains_key(&other), "told of, not heard");
+        assert!(
+            !world.engine(device).snapshot().last_heard.contains_key(&other),
+            "told of, not heard"
+        );
     }
     assert!(world.flying.is_empty(), "and then they fall silent");
 }

@@ -3,6 +3,7 @@
 use super::{Answer, Reply, Shared, body::Json};
 use crate::{
     failure::Failure,
+    place,
     schema::{Invite, InviteRequest, JoinRequest, Joined},
 };
 use axum::extract::State;
@@ -13,13 +14,12 @@ pub(super) async fn issue(
     State(shared): State<Shared>,
     Json(request): Json<InviteRequest>,
 ) -> Answer<Invite> {
-    let org = shared.node.org().ok_or_else(no_org)?;
+    let org = shared.node.org().ok_or_else(super::no_org)?;
     let mut options = InviteOptions::default();
     if let Some(role) = request.role {
         options.role = role.parse::<Role>().map_err(|()| {
-            let known: Vec<&str> = Role::ALL.iter().map(|role| role.as_str()).collect();
             Failure::new("bad_role", format!("{role:?} is not a role"))
-                .hint(format!("roles are {}", known.join(", ")))
+                .hint("this version invites responders only: oob invite --out FILE")
         })?;
     }
     options.uses = request.uses.unwrap_or(options.uses);
@@ -46,7 +46,8 @@ pub(super) async fn join(
             None => node.join(invite).await,
         }
     });
-    joining.await.map_err(|e| Failure::internal("joining broke off").cause(e))??;
+    let joined = joining.await.map_err(|e| Failure::internal("joining broke off").cause(e))?;
+    joined.map_err(|error| Failure::from(error).causes_by(place::tried))?;
     let me = shared.node.me();
     match (me.member, me.org) {
         (Some(member), Some(org)) => Ok(Reply(Joined {
@@ -57,9 +58,4 @@ pub(super) async fn join(
         })),
         _ => Err(Failure::internal("joined, and yet in no organisation").into()),
     }
-}
-
-fn no_org() -> Failure {
-    Failure::new("no_org", "this device belongs to no organisation yet")
-        .hint("found one: oob init --name YOUR_NAME --org ORG_NAME, or join one: oob join FILE")
 }

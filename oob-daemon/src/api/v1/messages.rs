@@ -105,10 +105,7 @@ pub(super) async fn page(
 
 fn find(shared: &Shared, target: &str) -> Result<Person, Failure> {
     let Target::Person(name) = Target::parse(target)?;
-    let org = shared.node.org().ok_or_else(|| {
-        Failure::new("no_org", "this device belongs to no organisation yet")
-            .hint("found one: oob init --name YOUR_NAME --org ORG_NAME, or join one: oob join FILE")
-    })?;
+    let org = shared.node.org().ok_or_else(super::no_org)?;
     Ok(org.person(&name)?)
 }
 

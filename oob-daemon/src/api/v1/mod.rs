@@ -41,6 +41,14 @@ impl<T: Serialize> IntoResponse for Reply<T> {
     }
 }
 
+/// Says that this device can neither invite nor write to anybody yet.
+fn no_org() -> Failure {
+    Failure::new("no_org", "this device belongs to no organisation yet").hint(
+        "join one: `oob join FILE`; to found one, start in a new folder: \
+         `oob --home DIR init --name YOUR_NAME --org ORG_NAME`",
+    )
+}
+
 /// Returns every route of the API, and problems for everything else.
 pub(super) fn routes() -> Router<Shared> {
     Router::new()

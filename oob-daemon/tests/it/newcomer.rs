@@ -1,0 +1,170 @@
+//! What somebody who has never seen it runs into: what is said then leads on, and never in a circle.
+
+use crate::harness::{Done, Home, Two};
+use rustix::{
+    process::{Pid, Signal},
+    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
+    termios::{LocalModes, tcgetattr},
+};
+use std::{
+    fs::{self, File, OpenOptions},
+    io::Read,
+    os::unix::ffi::OsStrExt,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// Longest a test waits for another process to come as far as it must.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[track_caller]
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let limit = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < limit, "{what}");
+        std::thread::yield_now();
+    }
+}
+
+fn interrupt(child: &Child) {
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, Signal::INT).unwrap();
+}
+
+/// Whether a process has a handler of its own for Ctrl-C.
+fn hears_ctrl_c(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+    u64::from_str_radix(caught.trim(), 16).unwrap() & 2 != 0
+}
+
+#[test]
+fn without_an_organisation_the_way_on_is_not_a_circle() {
+    let home = Home::of("Dana", None);
+    home.up();
+    for line in [&["invite"][..], &["send", "sam", "x"]] {
+        let refused = home.oob(&[&["--json"], line].concat()).error("no_org", 1);
+        assert_eq!(
+            refused["hint"],
+            "join one: `oob join FILE`; to found one, start in a new folder: `oob --home DIR init --name YOUR_NAME --org ORG_NAME`"
+        );
+    }
+}
+
+#[test]
+fn an_identity_that_exists_is_refused_before_a_passphrase_is_asked_for() {
+    let home = Home::of("Dana", None);
+    assert!(!home.path().join("init.begun").exists());
+    let again = |dir: &Path| {
+        let mut bare = Command::new(env!("CARGO_BIN_EXE_oob"));
+        bare.arg("--home").arg(dir).args(["--json", "init", "--name", "Dana"]);
+        Done::of(&bare.stdin(Stdio::null()).output().unwrap())
+    };
+    again(&home.path()).error("already_initialised", 1);
+    // The control: where there is none, it is asked for.
+    again(&home.dir.path().join("new")).error("passphrase_needed", 1);
+    // What was cut off may be finished, and what was not is told by its passphrase.
+    fs::write(home.path().join("init.begun"), "").unwrap();
+    again(&home.path()).error("passphrase_needed", 1);
+}
+
+#[test]
+fn waiting_in_vain_says_how_far_it_came() {
+    let two = Two::met();
+    let wait = |text: &str, state: &str, time: &str| {
+        two.dana.oob(&["--json", "send", "sam", text, "--wait", state, "--timeout", time])
+    };
+    let unread = wait("are you there?", "read", "3s").error("queued", 6);
+    assert_eq!(unread["message"], "delivered, but not read within 3 s");
+    assert!(unread["hint"].as_str().unwrap().starts_with("nothing to do"), "{unread}");
+    two.sam.down();
+    let late = wait("and now?", "delivered", "100ms").error("queued", 6);
+    assert_eq!(
+        late["message"],
+        "not delivered within 0.1 s; it stays queued and goes out by itself"
+    );
+
+    let mut waiting =
+        two.dana.command(&["send", "sam", "then later", "--wait", "delivered", "--timeout", "60s"]);
+    let waiting = waiting.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    until("it does not wait", || hears_ctrl_c(waiting.id()));
+    interrupt(&waiting);
+    let done = Done::of(&waiting.wait_with_output().unwrap());
+    assert_eq!(
+        (done.code, done.stderr.as_str(), done.stdout.starts_with("stored  ")),
+        (130, "stopped waiting; the message is stored and goes out by itself\n", true)
+    );
+
+    until("sam is still thought to be reachable", || {
+        two.dana.json(&["status"])["peers"][0]["reachable"] == false
+    });
+    let status = two.dana.oob(&["status"]).stdout;
+    assert!(
+        status.starts_with(
+            "You are Dana in Harbour Clinic.\nNobody can be reached now (0 of 1).\n\
+             hint: if they are up: run oob status on their laptop, then here: oob address add IP:PORT\n"
+        ),
+        "{status}"
+    );
+}
+
+#[test]
+fn a_lone_founder_is_told_to_invite_and_where_others_find_the_daemon() {
+    let home = Home::of("Dana", Some("Harbour Clinic"));
+    // As the hints say it, on an interface that every machine has.
+    home.oob(&["--json", "up", "--no-mdns", "--listen", "nonsense"]).error("bad_address", 1)["hint"]
+        .as_str()
+        .filter(|hint| hint.ends_with("oob up --listen 0.0.0.0:4805"))
+        .unwrap();
+    home.oob(&["--json", "up", "--no-mdns", "--listen", "127.0.0.1:0"]).json();
+    let status = home.oob(&["status"]).stdout;
+    assert!(
+        status.starts_with(
+            "You are Dana in Harbour Clinic.\nNobody else yet; next: oob invite --out FILE\nothers reach you at 127.0.0.1:"
+        ),
+        "{status}"
+    );
+}
+
+#[test]
+fn a_result_that_cannot_be_written_is_a_failure() {
+    let home = Home::of("Dana", Some("Harbour Clinic"));
+    home.up();
+    for args in [&["status"][..], &["--json", "status"], &["--help"]] {
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let done = Done::of(&home.command(args).stdout(full).output().unwrap());
+        assert_eq!(done.code, 1, "{args:?}");
+        assert!(done.stderr.contains("cannot be written to standard output"), "{}", done.stderr);
+    }
+    // The control: a reader that goes away is nobody's fault.
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    drop(reader);
+    let done = Done::of(&home.command(&["status"]).stdout(writer).output().unwrap());
+    assert_eq!((done.code, done.stderr.as_str()), (0, ""));
+}
+
+#[test]
+fn an_interrupted_question_leaves_a_terminal_that_shows_what_is_typed() {
+    let home = Home::new();
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&ours).unwrap();
+    unlockpt(&ours).unwrap();
+    let name = ptsname(&ours, Vec::new()).unwrap();
+    let path = Path::new(std::ffi::OsStr::from_bytes(name.to_bytes()));
+    let theirs: File = OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let shows = || tcgetattr(&theirs).unwrap().local_modes.contains(LocalModes::ECHO);
+    assert!(shows());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_oob"));
+    command.arg("--home").arg(home.path()).args(["init", "--name", "Dana"]);
+    command.stdin(theirs.try_clone().unwrap()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut asking = command.spawn().unwrap();
+    until("what is typed is never hidden", || !shows());
+    interrupt(&asking);
+    assert_eq!(asking.wait().unwrap().code(), Some(130));
+    assert!(shows());
+    let mut said = String::new();
+    asking.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(said.starts_with("new passphrase: "), "{said:?}");
+    assert!(!home.path().exists());
+}
