@@ -18,12 +18,27 @@ pub enum SignedType {
     RelayCert,
     /// `Have`.
     Have,
+    /// `Alert`.
+    Alert,
+    /// `AlertAck`.
+    AlertAck,
+    /// `Floor`.
+    Floor,
 }
 
 impl SignedType {
     /// All of them, for tests that must cover each.
-    pub const ALL: [Self; 6] =
-        [Self::Op, Self::Device, Self::Join, Self::Bundle, Self::RelayCert, Self::Have];
+    pub const ALL: [Self; 9] = [
+        Self::Op,
+        Self::Device,
+        Self::Join,
+        Self::Bundle,
+        Self::RelayCert,
+        Self::Have,
+        Self::Alert,
+        Self::AlertAck,
+        Self::Floor,
+    ];
 
     /// Returns the context the signature starts with.
     pub const fn context(self) -> &'static [u8] {
@@ -34,6 +49,9 @@ impl SignedType {
             Self::Bundle => b"oob/1 bundle\0",
             Self::RelayCert => b"oob/1 relay-cert\0",
             Self::Have => b"oob/1 have\0",
+            Self::Alert => b"oob/1 alert\0",
+            Self::AlertAck => b"oob/1 alert-ack\0",
+            Self::Floor => b"oob/1 floor\0",
         }
     }
 }

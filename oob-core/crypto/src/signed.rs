@@ -79,6 +79,15 @@ mod tests {
                 SignedType::Have => {
                     "abd4b57ca4270c0b107e346ca788b3636f69d49f73697f5f5e57b68eb6761a0ea80a99cbde0320160f80f51fba619cadd58f2a673ea480dea8c233ac7b634c0b"
                 }
+                SignedType::Alert => {
+                    "900083ee41283eb06af26816e56c504a46958f17cb455f818f27bed20f4216ce0e7e01b0eea855bd32ca1fe2859463d5b79fd3cd28fc2bfd7c6a07eefa6bd606"
+                }
+                SignedType::AlertAck => {
+                    "e7004ffe7649cb535883b08699c5f846685bcbdd5b5dd6a6606a102310aba1840b378cfe813244aff0202c283f59b0b9e1458a6f6e2d290163fa8c77effd280c"
+                }
+                SignedType::Floor => {
+                    "6abaa73cab65dda03a8224ab8d0083d74013413a13b30eaec040612f291ef4617223b434feb6a696746501a74842b8f0d8404f815df28cded64bccd64d947a0f"
+                }
                 other => panic!("no golden bytes for {other:?}"),
             };
             let signed = sign(kind, &org, b"payload".to_vec(), &[&key]);

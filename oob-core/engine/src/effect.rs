@@ -14,6 +14,11 @@ pub enum Effect {
         /// An encoded `Frame`.
         frame: Vec<u8>,
     },
+    /// Give one frame to everybody reachable, over as many hops as it takes.
+    Publish {
+        /// An encoded `Frame` with one record and no age.
+        frame: Vec<u8>,
+    },
     /// End a stream.
     Close {
         /// The stream.

@@ -177,6 +177,7 @@ impl Engine {
                 Ok(())
             }
             Input::Frames { link, frames } => state.frames(cx, link, frames),
+            Input::Gossip { from, frame } => state.gossip(cx, &from, *frame),
             Input::Listening { addresses } => {
                 state.listening = addresses;
                 Ok(())

@@ -92,6 +92,25 @@ impl State {
         Ok(())
     }
 
+    /// Takes a frame that came by gossip: a record, or nothing.
+    pub(crate) fn gossip(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: &TransportKey,
+        arrived: Arrived,
+    ) -> Result<(), RecordError> {
+        let device = self.organisation.as_ref().and_then(|all| all.roster().by_transport(from));
+        if device.is_none() {
+            return Ok(());
+        }
+        match arrived.frame {
+            Screened::Envelope(envelope) => self.envelope(cx, &envelope)?,
+            Screened::Other(Kind::RelayCert(signed)) => self.relay_cert(cx, &signed),
+            Screened::Other(_) | Screened::Refused(_) => {}
+        }
+        Ok(())
+    }
+
     /// Takes one frame that is no envelope; returns whether it counts against credit.
     fn other(
         &mut self,
@@ -128,6 +147,8 @@ impl State {
             Kind::Bundle(signed) => self.bundle(cx, &signed),
             // An envelope comes through screening or not at all.
             Kind::Envelope(_) => {}
+            Kind::Alert(_) | Kind::AlertAck(_) | Kind::Release(_) | Kind::Floor(_) => {}
+            Kind::Nearby(_) => return Ok(false),
         }
         Ok(true)
     }

@@ -39,6 +39,13 @@ pub enum Input {
         /// What screening made of them.
         frames: Vec<Arrived>,
     },
+    /// A frame that came by gossip and passed screening.
+    Gossip {
+        /// The neighbour that passed it on.
+        from: TransportKey,
+        /// What screening made of it.
+        frame: Box<Arrived>,
+    },
     /// Where this device listens now; told to neighbours in Hello and put into invitations.
     Listening {
         /// Multiaddrs with the peer id.

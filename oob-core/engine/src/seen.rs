@@ -90,7 +90,7 @@ impl Seen {
             else {
                 continue;
             };
-            let raw = wire::StoredRanges { ranges: ranges.to_wire(RANGES) };
+            let raw = wire::StoredRanges { ranges: ranges.to_wire(RANGES), gone: Vec::new() };
             stored::write(store, &stored::seen(&device), u64::from(life.0), &raw);
         }
     }

@@ -1,7 +1,7 @@
 //! What the engine lets others read without asking it: published after each batch, never changed afterwards.
 
 use crate::model::{Device, Member, Name};
-use oob_crypto::{HeaderKey, PublicKey};
+use oob_crypto::{BeaconKey, HeaderKey, PublicKey};
 use oob_proto::{DeviceId, DeviceShort, EpochId, Incarnation, MemberId, OrgId, TransportKey};
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -18,6 +18,8 @@ pub struct Snapshot {
     pub roster: Arc<RosterView>,
     /// What screening needs.
     pub screening: Arc<ScreenKeys>,
+    /// Keys of the announcements on the local network: those of the kept core epochs, the one to send under first.
+    pub beacons: Arc<Vec<(EpochId, BeaconKey)>>,
     /// Own messages not yet delivered.
     pub outbox: u64,
     /// Messages held for others.

@@ -6,7 +6,7 @@ use crate::{
     directory::Directory,
     effect::CommandError,
     epochs::Epochs,
-    model::Device,
+    model::{Device, Ring},
     outbox::Outbox,
     own::{Identity, Life, Membership},
     post::Post,
@@ -17,7 +17,8 @@ use crate::{
     stored::{self, RecordError},
     sync::Links,
 };
-use oob_proto::{DeviceId, MemberId, OrgId, TransportKey, wire};
+use oob_crypto::BeaconKey;
+use oob_proto::{DeviceId, EpochId, MemberId, OrgId, TransportKey, wire};
 use oob_store::{Order, Store};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -52,6 +53,7 @@ pub(crate) struct State {
     pub(crate) changed: bool,
     view: Arc<RosterView>,
     screening: Arc<ScreenKeys>,
+    beacons: Arc<Vec<(EpochId, BeaconKey)>>,
     addresses: Arc<Vec<(Option<TransportKey>, String)>>,
     last_heard: Arc<BTreeMap<DeviceId, u64>>,
 }
@@ -80,6 +82,7 @@ impl State {
             changed: true,
             view: Arc::default(),
             screening: Arc::default(),
+            beacons: Arc::default(),
             addresses: Arc::default(),
             last_heard: Arc::default(),
         }
@@ -253,6 +256,9 @@ impl State {
                     .collect(),
                 relays: self.directory.relays(),
             });
+            let core = self.epochs.newest_first().filter(|epoch| epoch.ring == Ring::Core);
+            self.beacons =
+                Arc::new(core.map(|epoch| (epoch.id, epoch.secret.beacon_key())).collect());
         }
         if std::mem::take(&mut self.changed) {
             self.addresses = Arc::new(self.all_addresses());
@@ -274,6 +280,7 @@ impl State {
             }),
             roster: Arc::clone(&self.view),
             screening: Arc::clone(&self.screening),
+            beacons: Arc::clone(&self.beacons),
             outbox: self.outbox.messages(),
             held: 0,
             last_heard: Arc::clone(&self.last_heard),

@@ -70,7 +70,7 @@ pub struct OpHeader {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct OpBody {
-    #[prost(oneof = "op_body::Kind", tags = "1, 4, 13, 18, 20, 21, 24")]
+    #[prost(oneof = "op_body::Kind", tags = "1, 4, 13, 18, 19, 20, 21, 24")]
     pub kind: ::core::option::Option<op_body::Kind>,
 }
 /// Nested message and enum types in `OpBody`.
@@ -85,6 +85,8 @@ pub mod op_body {
         Invite(super::Invite),
         #[prost(message, tag = "18")]
         Device(super::Device),
+        #[prost(message, tag = "19")]
+        DeviceRevoke(super::DeviceRevoke),
         #[prost(message, tag = "20")]
         InviteRedeemed(super::InviteRedeemed),
         #[prost(message, tag = "21")]
@@ -154,6 +156,28 @@ pub struct DeviceCert {
     pub class: u32,
     #[prost(string, tag = "7")]
     pub site: ::prost::alloc::string::String,
+}
+/// Takes a device out for good. Author: the person's identity key, or an admin key.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DeviceRevoke {
+    /// 32 bytes, DeviceId.
+    #[prost(bytes = "vec", tag = "1")]
+    pub device: ::prost::alloc::vec::Vec<u8>,
+    /// What of the device still stands, by its lives; a life not named here does not stand at all.
+    #[prost(message, repeated, tag = "2")]
+    pub cuts: ::prost::alloc::vec::Vec<Cut>,
+}
+/// Up to where one life of a device stands.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Cut {
+    #[prost(uint32, tag = "1")]
+    pub incarnation: u32,
+    /// How many of its operations stand: those with a seq below this.
+    #[prost(uint64, tag = "2")]
+    pub ops: u64,
+    /// The last of its records that stands.
+    #[prost(uint64, tag = "3")]
+    pub records: u64,
 }
 /// What the whole organisation is set to. Author: an admin key.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -375,7 +399,10 @@ pub struct Frame {
     /// Seconds since the sender first stored the record.
     #[prost(uint32, tag = "15")]
     pub age: u32,
-    #[prost(oneof = "frame::Kind", tags = "1, 2, 3, 5, 10, 13, 16, 17, 18, 19")]
+    #[prost(
+        oneof = "frame::Kind",
+        tags = "1, 2, 3, 5, 6, 7, 10, 11, 12, 13, 16, 17, 18, 19, 20"
+    )]
     pub kind: ::core::option::Option<frame::Kind>,
 }
 /// Nested message and enum types in `Frame`.
@@ -392,8 +419,18 @@ pub mod frame {
         /// Payload: PrekeyBundle. Type: "bundle". Signed by DSK.
         #[prost(message, tag = "5")]
         Bundle(super::Signed),
+        #[prost(message, tag = "6")]
+        Alert(super::SealedAlert),
+        /// Payload: AlertAck. Type: "alert-ack". Signed by DSK.
+        #[prost(message, tag = "7")]
+        AlertAck(super::Signed),
         #[prost(message, tag = "10")]
         Envelope(super::Envelope),
+        #[prost(message, tag = "11")]
+        Release(super::Release),
+        /// Payload: Floor. Type: "floor". Signed by DSK.
+        #[prost(message, tag = "12")]
+        Floor(super::Signed),
         /// Payload: Have. Type: "have". Signed by RLK.
         #[prost(message, tag = "13")]
         Have(super::Signed),
@@ -405,6 +442,8 @@ pub mod frame {
         Credit(super::Credit),
         #[prost(message, tag = "19")]
         Addresses(super::Addresses),
+        #[prost(message, tag = "20")]
+        Nearby(super::Nearby),
     }
 }
 /// First frame in each direction.
@@ -481,10 +520,133 @@ pub struct HaveEntry {
     pub device: ::prost::alloc::vec::Vec<u8>,
     #[prost(uint32, tag = "2")]
     pub incarnation: u32,
+    /// Records the sender can give.
     #[prost(message, repeated, tag = "3")]
     pub have: ::prost::alloc::vec::Vec<Range>,
+    /// Records it does not need: released, expired, superseded, or said by their author to be gone.
     #[prost(message, repeated, tag = "4")]
     pub gone: ::prost::alloc::vec::Vec<Range>,
+}
+/// An alert under the alert key of a ring's epoch: XChaCha20-Poly1305 with the epoch id as associated data. Inside: an
+/// encoded Signed whose payload is an Alert. Type: "alert". Signed by DSK.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SealedAlert {
+    #[prost(bytes = "vec", tag = "1")]
+    pub epoch: ::prost::alloc::vec::Vec<u8>,
+    /// 24 bytes.
+    #[prost(bytes = "vec", tag = "2")]
+    pub nonce: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "3")]
+    pub ct: ::prost::alloc::vec::Vec<u8>,
+}
+/// The id of an alert is the SHA-256 of these bytes as signed.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Alert {
+    /// 32 bytes, DeviceId of the author.
+    #[prost(bytes = "vec", tag = "1")]
+    pub device: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint32, tag = "2")]
+    pub incarnation: u32,
+    #[prost(uint64, tag = "3")]
+    pub record_seq: u64,
+    /// 0 info, 1 warning, 2 critical.
+    #[prost(uint32, tag = "4")]
+    pub severity: u32,
+    /// Milliseconds since 1970, by the author's clock.
+    #[prost(uint64, tag = "5")]
+    pub issued: u64,
+    /// Seconds it asks for attention, at most seven days.
+    #[prost(uint32, tag = "6")]
+    pub life_s: u32,
+    /// At most 2,048 bytes of UTF-8.
+    #[prost(string, tag = "7")]
+    pub text: ::prost::alloc::string::String,
+    /// Words to answer with, if the author wants one of some.
+    #[prost(string, repeated, tag = "8")]
+    pub answers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Id of the alert it takes the place of, or empty.
+    #[prost(bytes = "vec", tag = "9")]
+    pub supersedes: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bool, tag = "10")]
+    pub drill: bool,
+    #[prost(bytes = "vec", tag = "11")]
+    pub incident: ::prost::alloc::vec::Vec<u8>,
+    /// Empty: everybody.
+    #[prost(bytes = "vec", tag = "12")]
+    pub audience: ::prost::alloc::vec::Vec<u8>,
+}
+/// One person's answer to an alert, from one of their devices; it goes to core devices only.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AlertAck {
+    /// 32 bytes, id of the alert.
+    #[prost(bytes = "vec", tag = "1")]
+    pub alert: ::prost::alloc::vec::Vec<u8>,
+    /// 32 bytes, DeviceId of the one who answers.
+    #[prost(bytes = "vec", tag = "2")]
+    pub device: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint32, tag = "3")]
+    pub incarnation: u32,
+    #[prost(uint64, tag = "4")]
+    pub record_seq: u64,
+    /// Milliseconds since 1970 by the device's clock, never below an earlier one of its own: of two answers of one
+    /// person the higher counts.
+    #[prost(uint64, tag = "5")]
+    pub hlc: u64,
+    /// At most 64 bytes; empty: seen.
+    #[prost(string, tag = "6")]
+    pub answer: ::prost::alloc::string::String,
+}
+/// Proves that an envelope was opened: the first 16 bytes of SHA-256(preimage) are the release in its head. Whoever carries
+/// it may drop it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Release {
+    /// DeviceId of the author, its first eight bytes.
+    #[prost(bytes = "vec", tag = "1")]
+    pub device: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint32, tag = "2")]
+    pub incarnation: u32,
+    #[prost(uint64, tag = "3")]
+    pub seq: u64,
+    /// 16 bytes.
+    #[prost(bytes = "vec", tag = "4")]
+    pub preimage: ::prost::alloc::vec::Vec<u8>,
+}
+/// An author gives up envelopes of its own that expired undelivered.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Floor {
+    #[prost(bytes = "vec", tag = "1")]
+    pub device: ::prost::alloc::vec::Vec<u8>,
+    /// The life this record counts in.
+    #[prost(uint32, tag = "2")]
+    pub incarnation: u32,
+    #[prost(uint64, tag = "3")]
+    pub record_seq: u64,
+    #[prost(message, repeated, tag = "4")]
+    pub gone: ::prost::alloc::vec::Vec<FloorEntry>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FloorEntry {
+    #[prost(uint32, tag = "1")]
+    pub incarnation: u32,
+    #[prost(message, repeated, tag = "2")]
+    pub ranges: ::prost::alloc::vec::Vec<Range>,
+}
+/// Who else was heard of late, and by whom. A hint of the neighbour, shown and never relied on.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Nearby {
+    #[prost(message, repeated, tag = "1")]
+    pub heard: ::prost::alloc::vec::Vec<Heard>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Heard {
+    /// DeviceIds, their first eight bytes: who was heard, and who heard them.
+    #[prost(bytes = "vec", tag = "1")]
+    pub device: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub by: ::prost::alloc::vec::Vec<u8>,
+    /// Seconds since; 0 while they are connected.
+    #[prost(uint32, tag = "3")]
+    pub ago_s: u32,
 }
 /// Where other members were last heard to listen. A hint: nobody is believed to be there before a connection proves the key.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -780,6 +942,44 @@ pub struct StoredHeldOlm {
 pub struct StoredRanges {
     #[prost(message, repeated, tag = "1")]
     pub ranges: ::prost::alloc::vec::Vec<Range>,
+    /// Of these, what is not needed any more.
+    #[prost(message, repeated, tag = "2")]
+    pub gone: ::prost::alloc::vec::Vec<Range>,
+}
+/// A record of somebody's, carried for whoever needs it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredCarried {
+    /// Encoded Frame, without its age.
+    #[prost(bytes = "vec", tag = "1")]
+    pub frame: ::prost::alloc::vec::Vec<u8>,
+    /// StoredLife.elapsed_ms when it was stored, and how old it was said to be then.
+    #[prost(uint64, tag = "2")]
+    pub stored_ms: u64,
+    #[prost(uint32, tag = "3")]
+    pub age_s: u32,
+}
+/// Releases that became durable together.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StoredReleases {
+    #[prost(message, repeated, tag = "1")]
+    pub releases: ::prost::alloc::vec::Vec<StoredRelease>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredRelease {
+    /// 32 bytes, DeviceId of the author.
+    #[prost(bytes = "vec", tag = "1")]
+    pub device: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint32, tag = "2")]
+    pub incarnation: u32,
+    #[prost(uint64, tag = "3")]
+    pub seq: u64,
+    #[prost(bytes = "vec", tag = "4")]
+    pub preimage: ::prost::alloc::vec::Vec<u8>,
+    /// StoredLife.elapsed_ms until which it is told, and from which on.
+    #[prost(uint64, tag = "5")]
+    pub until_ms: u64,
+    #[prost(uint64, tag = "6")]
+    pub from_ms: u64,
 }
 /// Envelopes sealed in one batch for one device.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -810,6 +1010,9 @@ pub struct StoredOutboxItem {
     pub ack: bool,
     #[prost(uint32, tag = "8")]
     pub ack_incarnation: u32,
+    /// StoredLife.elapsed_ms when it was sealed.
+    #[prost(uint64, tag = "9")]
+    pub since_ms: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct StoredConversation {
@@ -850,6 +1053,11 @@ pub struct StoredReceipts {
     pub delivered: ::prost::alloc::vec::Vec<Range>,
     #[prost(message, repeated, tag = "4")]
     pub read: ::prost::alloc::vec::Vec<Range>,
+    /// Of own messages: carried by others, and given up.
+    #[prost(message, repeated, tag = "5")]
+    pub held: ::prost::alloc::vec::Vec<Range>,
+    #[prost(message, repeated, tag = "6")]
+    pub expired: ::prost::alloc::vec::Vec<Range>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StoredMessage {

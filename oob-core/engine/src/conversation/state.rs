@@ -177,6 +177,7 @@ fn receipts_to(all: &BTreeMap<(DeviceId, Incarnation), Receipts>) -> Vec<wire::S
             incarnation: life.0,
             delivered: receipts.delivered.to_wire(RANGES),
             read: receipts.read.to_wire(RANGES),
+            ..wire::StoredReceipts::default()
         })
         .collect()
 }
