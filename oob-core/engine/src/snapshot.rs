@@ -26,10 +26,33 @@ pub struct Snapshot {
     pub held: u64,
     /// By device, milliseconds since 1970 when a frame of it last came.
     pub last_heard: Arc<BTreeMap<DeviceId, u64>>,
+    /// By device that no stream leads to: who of the neighbours' neighbours heard it last. What neighbours say, to be
+    /// shown and never relied on.
+    pub nearby: Arc<BTreeMap<DeviceId, Nearby>>,
+    /// By person: own messages not delivered to them yet.
+    pub owed: Arc<BTreeMap<MemberId, Owed>>,
     /// Addresses kept: typed ones under no key, those of members under theirs.
     pub addresses: Arc<Vec<(Option<TransportKey>, String)>>,
     /// Number of the newest event.
     pub last_event: u64,
+}
+
+/// When a device was last heard, and by whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Nearby {
+    /// The device that heard it.
+    pub by: DeviceId,
+    /// Milliseconds since 1970, by this device's clock.
+    pub heard_ms: u64,
+}
+
+/// Own messages that a person does not have yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Owed {
+    /// All of them.
+    pub messages: u64,
+    /// Of these, how many somebody carries.
+    pub held: u64,
 }
 
 /// This device and its person.

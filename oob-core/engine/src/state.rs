@@ -284,6 +284,8 @@ impl State {
             outbox: self.outbox.messages(),
             held: 0,
             last_heard: Arc::clone(&self.last_heard),
+            nearby: Arc::default(),
+            owed: Arc::default(),
             addresses: Arc::clone(&self.addresses),
             last_event,
         }

@@ -371,6 +371,7 @@ pub(super) fn message(
         sent_ms: record.sent_ms,
         received_ms: record.received_ms,
         state,
+        held_by: Vec::new(),
     })
 }
 

@@ -58,6 +58,9 @@ pub struct Message {
     pub received_ms: u64,
     /// How far it has come. Of somebody else's message: delivered, or read once it was shown here.
     pub state: MessageState,
+    /// Whose devices carry it just now, by their signed word, the addressee's and the author's aside. Only of own
+    /// messages.
+    pub held_by: Vec<MemberId>,
 }
 
 /// What is known of one own message's way.
