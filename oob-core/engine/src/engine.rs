@@ -209,6 +209,7 @@ impl Engine {
             }
         }
         state.bundles.forget_old(cx);
+        state.rekeyed |= state.epochs.forget_old(cx);
     }
 
     /// Ends the batch: durable on return, and only then does anything leave.
@@ -241,9 +242,9 @@ impl Engine {
         let Self { store, rng, state, out, .. } = self;
         let elapsed_ms = state.life.pass(now.mono_ms);
         let cx = &mut Cx { store, rng, now, elapsed_ms, out };
-        for link in state.refresh_roster(cx)? {
-            state.link_down(cx, link);
-            cx.out.effects.push(Effect::Close { link, reason: "not in the roster any more" });
+        refresh(state, cx)?;
+        if state.rotate_in_turn(cx) {
+            refresh(state, cx)?;
         }
         state.with_direct(|direct, post| direct.post_acks(cx, post));
         state.outbox.save_fresh(cx.store);
@@ -336,6 +337,7 @@ impl Engine {
     /// Returns when [`Input::Tick`] is wanted next, in `Now::mono_ms`.
     pub fn next_deadline(&self) -> Option<u64> {
         let due = self.state.links.iter().filter_map(|link| link.have_due_ms()).min();
+        let due = due.into_iter().chain(self.state.rotation.due_ms()).min();
         Some(due.unwrap_or(u64::MAX).min(self.housekeeping_ms))
     }
 
@@ -399,8 +401,20 @@ fn command_of(
         Command::FinishJoin { answer } => state.finish_join(cx, &answer),
         Command::JoinShow => state.join_show(cx),
         Command::Learn { ops } => state.learn(cx, &ops),
+        Command::RevokeDevice { device } => {
+            refresh(state, cx)?;
+            let answer = state.revoke_device(cx, &device)?;
+            refresh(state, cx)?;
+            if state.device(&device).is_some() {
+                return Err(CommandError::Internal("a removal that does not stand"));
+            }
+            state.rotate_now(cx);
+            Ok(answer)
+        }
         Command::Send { to, text } => {
             refresh(state, cx)?;
+            // Whoever writes does not wait for a turn.
+            state.rotate_now(cx);
             let sent = state.with_direct(|direct, post| direct.send(cx, post, &to, &text));
             let (message, conversation, number) = sent.ok_or(CommandError::NoOrg)??;
             Ok(Answer::Sent { message, conversation, number })

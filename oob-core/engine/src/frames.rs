@@ -14,7 +14,6 @@ use crate::{
     stored::{self, RecordError},
     sync::{HaveClaim, Owing, have},
 };
-use oob_crypto::{FirstContact, open_grant, seal_grant};
 use oob_proto::{
     DeviceId, EpochId, Message, OpHash, TransportKey, limits,
     wire::{self, Frame, frame::Kind},
@@ -142,7 +141,7 @@ impl State {
                 return Ok(false);
             }
             Kind::Log(op) => self.log_op(cx, Some(id), &op),
-            Kind::Epoch(grant) => self.grant(cx, from, &grant),
+            Kind::Epoch(grant) => self.grant(cx, id, from, grant),
             Kind::RelayCert(signed) => self.relay_cert(cx, &signed),
             Kind::Bundle(signed) => self.bundle(cx, &signed),
             // An envelope comes through screening or not at all.
@@ -191,7 +190,7 @@ impl State {
             link.queue_ops(organisation.beyond(&known));
         }
         self.push_ops(cx, id)?;
-        self.grant_missing(cx, id, from, &hello.epochs);
+        self.hand_over_missing(id, &hello.epochs);
         if let Some(link) = self.links.get_mut(id) {
             link.have_changed(cx.now.mono_ms);
         }
@@ -314,62 +313,10 @@ impl State {
         Ok(())
     }
 
-    /// Hands over the secrets of every kept epoch that the neighbour's greeting lacks.
-    fn grant_missing(&mut self, cx: &mut Cx<'_>, id: LinkId, to: &Device, known: &[Vec<u8>]) {
-        let (Some(org), Some(bundle)) = (self.org_id(), self.directory.bundle(&to.id)) else {
-            return;
-        };
-        let contact = FirstContact {
-            org: &org,
-            my_dnk: &self.identity.dnk,
-            my_device: &self.identity.device,
-            to: &to.id,
-            bundle,
-        };
-        for epoch in self
-            .epochs
-            .newest_first()
-            .filter(|epoch| !known.iter().any(|id| id == epoch.id.as_bytes()))
-        {
-            let Ok(first_flight) = seal_grant(cx.rng, &contact, epoch.ring, &epoch.secret) else {
-                continue;
-            };
-            let grant = wire::EpochGrant {
-                ring: u32::from(epoch.ring.code()),
-                epoch_id: epoch.id.to_vec(),
-                first_flight,
-            };
-            let sent = send(cx, id, Kind::Epoch(grant));
-            if let Some(link) = self.links.get_mut(id) {
-                link.count_sent(sent);
-            }
-        }
-    }
-
-    /// Takes an epoch handed over by a neighbour, if the log knows it.
-    fn grant(&mut self, cx: &mut Cx<'_>, from: &Device, grant: &wire::EpochGrant) {
-        let Some(organisation) = &mut self.organisation else { return };
-        organisation.refresh();
-        let known = organisation.roster();
-        let (me, org) = (self.identity.device, organisation.id);
-        let opened =
-            self.bundles.find(|secrets| open_grant(secrets, &org, &me, &grant.first_flight).ok());
-        let Some(opened) = opened else { return };
-        // The Noise key proved is the neighbour's own on this very connection, and the ids outside are those inside.
-        let stands = opened.from == from.id
-            && opened.dnk == from.dnk
-            && u32::from(opened.ring.code()) == grant.ring
-            && grant.epoch_id == opened.secret.id().as_bytes()
-            && known.epochs.contains(&(opened.ring, opened.secret.id()));
-        if stands && self.epochs.learn(cx, opened.ring, opened.secret) {
-            self.rekeyed = true;
-        }
-    }
-
     pub(crate) fn relay_cert(&mut self, cx: &mut Cx<'_>, signed: &wire::Signed) {
-        let Some(device) = RelayClaim::device_of(signed).and_then(|id| self.device(&id)) else {
-            return;
-        };
+        let device = RelayClaim::device_of(signed).zip(RelayClaim::record_of(signed));
+        let device = device.and_then(|(id, (life, seq))| self.author_of(&id, life, seq));
+        let Some(device) = device else { return };
         let Some(org) = self.org_id() else { return };
         if device.id != self.identity.device && self.directory.take_relay(cx, &org, &device, signed)
         {
@@ -398,8 +345,9 @@ impl State {
         if self.seen.contains(&device, life, seq) || !self.seen.has_room(&device, life) {
             return Ok(());
         }
-        // The snapshot it was screened with may be older than a removal.
-        let Some(from) = self.device(&device) else { return Ok(()) };
+        // Of a removed device what it wrote before is taken, and nothing after. The snapshot this was screened with may
+        // be older than a removal.
+        let Some(from) = self.author_of(&device, life, seq) else { return Ok(()) };
         let Some(org) = self.org_id() else { return Ok(()) };
         let me = self.identity.device;
         let opened = match self.peers.open(cx, &org, &me, &self.bundles, &from, envelope) {
@@ -533,6 +481,7 @@ impl State {
         let ids: Vec<LinkId> = self.links.iter().map(|link| link.id).collect();
         for id in ids {
             self.push_ops(cx, id)?;
+            self.push_grants(cx, id);
             self.push_envelopes(cx, id)?;
             let Some(link) = self.links.get_mut(id) else { continue };
             let device = link.device;

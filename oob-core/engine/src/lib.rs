@@ -62,6 +62,7 @@ mod state;
 // layer: between devices
 mod frames;
 mod join;
+mod rotation;
 // layer: the whole
 mod engine;
 

@@ -84,6 +84,17 @@ impl Seen {
         new
     }
 
+    /// Lives of a device of which something is here.
+    pub(crate) fn lives(&self, device: &DeviceId) -> impl Iterator<Item = Incarnation> + '_ {
+        self.by_author.get(device).into_iter().flatten().map(|(life, _)| *life)
+    }
+
+    /// The highest number noted of a life; 0 if there is none.
+    pub(crate) fn last(&self, device: &DeviceId, life: Incarnation) -> u64 {
+        let ranges = self.by_author.get(device).and_then(|lives| lives.get(&life));
+        ranges.and_then(RangeSet::last).unwrap_or(0)
+    }
+
     pub(crate) fn save_dirty(&mut self, store: &mut Store) {
         for (device, life) in std::mem::take(&mut self.dirty) {
             let Some(ranges) = self.by_author.get(&device).and_then(|lives| lives.get(&life))

@@ -5,7 +5,7 @@ use crate::{
     cx::Cx,
     directory::Directory,
     effect::CommandError,
-    epochs::Epochs,
+    epochs::{Epochs, Rotation},
     model::{Device, Ring},
     outbox::Outbox,
     own::{Identity, Life, Membership},
@@ -18,7 +18,7 @@ use crate::{
     sync::Links,
 };
 use oob_crypto::BeaconKey;
-use oob_proto::{DeviceId, EpochId, MemberId, OrgId, TransportKey, wire};
+use oob_proto::{DeviceId, EpochId, Incarnation, MemberId, OrgId, TransportKey, wire};
 use oob_store::{Order, Store};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -35,6 +35,7 @@ pub(crate) struct State {
     pub(crate) life: Life,
     pub(crate) organisation: Option<Organisation>,
     pub(crate) epochs: Epochs,
+    pub(crate) rotation: Rotation,
     pub(crate) directory: Directory,
     pub(crate) bundles: OwnBundles,
     pub(crate) peers: Peers,
@@ -47,6 +48,8 @@ pub(crate) struct State {
     pub(crate) typed: Vec<String>,
     /// Devices whose state is in memory.
     loaded: BTreeSet<DeviceId>,
+    /// Version of the roster that [`Self::refresh_roster`] acted on.
+    applied: u64,
     /// Screening keys changed in this batch.
     pub(crate) rekeyed: bool,
     /// Something else that a snapshot shows changed in this batch.
@@ -67,6 +70,7 @@ impl State {
             membership: None,
             organisation: None,
             epochs: Epochs::default(),
+            rotation: Rotation::default(),
             directory: Directory::default(),
             bundles: OwnBundles::default(),
             peers: Peers::default(),
@@ -78,6 +82,7 @@ impl State {
             neighbours: BTreeMap::new(),
             typed: Vec::new(),
             loaded: BTreeSet::new(),
+            applied: 0,
             rekeyed: true,
             changed: true,
             view: Arc::default(),
@@ -106,7 +111,8 @@ impl State {
         };
         let organisation = Organisation::load(store, org)?;
         state.epochs = Epochs::load(store)?;
-        let devices: Vec<Device> = organisation.roster().view.devices.values().cloned().collect();
+        state.epochs.judge(&organisation);
+        let devices: Vec<Device> = organisation.roster().with_former().cloned().collect();
         state.organisation = Some(organisation);
         for device in &devices {
             state.load_device(store, &org, device)?;
@@ -162,6 +168,11 @@ impl State {
         self.organisation.as_ref()?.roster().view.devices.get(id).cloned()
     }
 
+    /// The device of a record, if it stands: see `Roster::author_of`.
+    pub(crate) fn author_of(&self, id: &DeviceId, life: Incarnation, seq: u64) -> Option<Device> {
+        self.organisation.as_ref()?.roster().author_of(id, life, seq).cloned()
+    }
+
     /// Runs a rule of conversations with what it may touch; nothing without an organisation.
     pub(crate) fn with_direct<T>(
         &mut self,
@@ -197,17 +208,23 @@ impl State {
         cx: &mut Cx<'_>,
     ) -> Result<Vec<crate::model::LinkId>, RecordError> {
         let Some(organisation) = &mut self.organisation else { return Ok(Vec::new()) };
-        if !organisation.refresh() {
+        // A rule may have judged it before, for a look at who is in.
+        organisation.refresh();
+        let version = organisation.roster().view.version;
+        if std::mem::replace(&mut self.applied, version) == version {
             return Ok(Vec::new());
         }
         self.changed = true;
         self.rekeyed = true;
         let org = organisation.id;
-        let devices: Vec<Device> = organisation.roster().view.devices.values().cloned().collect();
+        let devices: Vec<Device> = organisation.roster().with_former().cloned().collect();
+        let standing: BTreeSet<DeviceId> =
+            organisation.roster().view.devices.keys().copied().collect();
+        self.epochs.judge(organisation);
+        self.epochs.age(cx);
         for device in &devices {
             self.load_device(cx.store, &org, device)?;
         }
-        let standing: BTreeSet<DeviceId> = devices.iter().map(|device| device.id).collect();
         if let Some(organisation) = &self.organisation {
             for claim in organisation.join_claims() {
                 let device = devices.iter().find(|device| device.id == claim.keys.id);
@@ -221,6 +238,7 @@ impl State {
                 }
             }
         }
+        self.retry_grants(cx);
         Ok(self.links.outside(&standing))
     }
 
@@ -251,12 +269,12 @@ impl State {
                 org: self.org_id(),
                 headers: self
                     .epochs
-                    .newest_first()
+                    .preferred_first()
                     .map(|epoch| (epoch.id, epoch.header.clone()))
                     .collect(),
                 relays: self.directory.relays(),
             });
-            let core = self.epochs.newest_first().filter(|epoch| epoch.ring == Ring::Core);
+            let core = self.epochs.preferred_first().filter(|epoch| epoch.ring == Ring::Core);
             self.beacons =
                 Arc::new(core.map(|epoch| (epoch.id, epoch.secret.beacon_key())).collect());
         }

@@ -157,6 +157,12 @@ impl RelayClaim {
         Ok(Self { incarnation: Incarnation(raw.incarnation), generation: raw.r#gen, rlk })
     }
 
+    /// Reads of which life a certificate is, and its number there, before anything is believed.
+    pub(crate) fn record_of(signed: &wire::Signed) -> Option<(Incarnation, u64)> {
+        let raw = wire::RelayCert::decode(signed.payload.as_slice()).ok()?;
+        Some((Incarnation(raw.incarnation), raw.record_seq))
+    }
+
     /// Reads which device a certificate speaks of, before anything is believed.
     pub(crate) fn device_of(signed: &wire::Signed) -> Option<DeviceId> {
         let raw = wire::RelayCert::decode(signed.payload.as_slice()).ok()?;
@@ -188,6 +194,12 @@ impl BundleClaim {
             return Err(ClaimError);
         }
         Ok(Self { bundle, seq: raw.seq })
+    }
+
+    /// Reads of which life a bundle is, and its number there, before anything is believed.
+    pub(crate) fn record_of(signed: &wire::Signed) -> Option<(Incarnation, u64)> {
+        let raw = wire::PrekeyBundle::decode(signed.payload.as_slice()).ok()?;
+        Some((Incarnation(raw.incarnation), raw.record_seq))
     }
 
     /// Reads which device a bundle speaks of, before anything is believed.
