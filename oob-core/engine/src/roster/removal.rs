@@ -202,3 +202,368 @@ fn made<'a>(log: &'a Log, of: &BTreeSet<DeviceId>) -> BTreeMap<DeviceId, Vec<Mad
     }
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{
+        Organisation,
+        op::{Circle, Draft, OpError, hash_of, write},
+    };
+    use super::*;
+    use crate::model::Ring;
+    use oob_crypto::{
+        DhSecret, EpochSecret, OlmAccount, SigningKey, device_id, member_id, org_id_of,
+        signed::sign,
+    };
+    use oob_proto::{EpochId, Message, OrgId, limits, signing::SignedType};
+    use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
+
+    /// Keys of one device.
+    struct Keys {
+        dsk: SigningKey,
+        dnk: DhSecret,
+        transport: SigningKey,
+        olm: [u8; 32],
+    }
+
+    impl Keys {
+        fn id(&self) -> DeviceId {
+            device_id(&self.dsk.public())
+        }
+    }
+
+    /// An organisation whose every key is here, so that anybody can be made to write anything.
+    struct Desk {
+        rng: StdRng,
+        org: OrgId,
+        admin: SigningKey,
+        ops: Vec<wire::Op>,
+        lamport: BTreeMap<OpHash, u64>,
+        last: OpHash,
+    }
+
+    impl Desk {
+        fn new(seed: u64) -> Self {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let admin = SigningKey::generate(&mut rng);
+            let founder = wire::Admin { key: admin.public().to_vec(), uik: Vec::new() };
+            let body = Kind::Genesis(wire::Genesis {
+                version: u32::from(limits::VERSION),
+                k: 1,
+                admins: vec![founder],
+                salt: vec![1; 16],
+            });
+            let draft = Draft {
+                incarnation: Incarnation(0),
+                seq: 0,
+                self_prev: None,
+                prev: Vec::new(),
+                lamport: 0,
+                time_ms: 1,
+                circle: Circle::All,
+                body,
+                author: &admin,
+            };
+            let genesis = write(None, draft);
+            let last = hash_of(&genesis).unwrap();
+            let lamport = BTreeMap::from([(last, 0)]);
+            Self { rng, org: org_id_of(&last), admin, ops: vec![genesis], lamport, last }
+        }
+
+        /// Writes one operation; whether it counts is what the tests are about.
+        fn write(
+            &mut self,
+            author: &SigningKey,
+            (life, seq): (u32, u64),
+            self_prev: Option<OpHash>,
+            prev: &[OpHash],
+            body: Kind,
+        ) -> OpHash {
+            let parents = self_prev.iter().chain(prev);
+            let lamport = parents.map(|hash| self.lamport[hash]).max().unwrap() + 1;
+            let mut prev = prev.to_vec();
+            prev.sort_unstable();
+            let draft = Draft {
+                incarnation: Incarnation(life),
+                seq,
+                self_prev,
+                prev,
+                lamport,
+                time_ms: 1,
+                circle: Circle::Core,
+                body,
+                author,
+            };
+            let op = write(Some(&self.org), draft);
+            let hash = hash_of(&op).unwrap();
+            self.lamport.insert(hash, lamport);
+            self.ops.push(op);
+            hash
+        }
+
+        /// The first operation of a new life of a key, behind the last one written so.
+        fn next(&mut self, author: &SigningKey, life: u32, body: Kind) -> OpHash {
+            self.last = self.write(author, (life, 0), None, &[self.last], body);
+            self.last
+        }
+
+        fn admin(&mut self, life: u32, body: Kind) -> OpHash {
+            let admin = SigningKey::from_secret(&self.admin.export_secret());
+            self.next(&admin, life, body)
+        }
+
+        fn person(&mut self, life: u32, name: &str) -> SigningKey {
+            let uik = SigningKey::generate(&mut self.rng);
+            let member = wire::Member { uik: uik.public().to_vec(), name: name.to_owned() };
+            self.admin(life, Kind::Member(member));
+            uik
+        }
+
+        fn keys(&mut self) -> Keys {
+            Keys {
+                dsk: SigningKey::generate(&mut self.rng),
+                dnk: DhSecret::generate(&mut self.rng),
+                transport: SigningKey::generate(&mut self.rng),
+                olm: OlmAccount::generate().identity(),
+            }
+        }
+
+        fn certificate(&self, uik: &SigningKey, keys: &Keys) -> Kind {
+            let cert = wire::DeviceCert {
+                member: member_id(&self.org, &uik.public()).to_vec(),
+                dsk: keys.dsk.public().to_vec(),
+                dnk: keys.dnk.public().to_vec(),
+                olm_id: keys.olm.to_vec(),
+                transport_key: keys.transport.public().to_vec(),
+                class: 0,
+                site: String::new(),
+            };
+            let by = [uik, &keys.dsk, &keys.transport];
+            let signed = sign(SignedType::Device, &self.org, cert.encode_to_vec(), &by);
+            Kind::Device(wire::Device { certificate: Some(signed) })
+        }
+
+        /// Adds a device, in a life of its person's key.
+        fn device(&mut self, uik: &SigningKey, life: u32) -> Keys {
+            let keys = self.keys();
+            let body = self.certificate(uik, &keys);
+            self.next(uik, life, body);
+            keys
+        }
+
+        fn epoch(&mut self) -> (Kind, EpochId) {
+            let id = EpochSecret::generate(&mut self.rng).id();
+            let key = wire::EpochKey {
+                ring: 0,
+                epoch_id: id.to_vec(),
+                parents: Vec::new(),
+                roster_hash: Vec::new(),
+            };
+            (Kind::EpochKey(key), id)
+        }
+
+        fn judged(&self) -> Organisation {
+            let mut organisation = Organisation::new(self.org);
+            for op in &self.ops {
+                organisation.take(op.clone()).unwrap();
+            }
+            organisation.refresh();
+            organisation
+        }
+    }
+
+    fn revoke(device: DeviceId, cuts: &[(u32, u64, u64)]) -> Kind {
+        let cuts = cuts.iter().map(|(incarnation, ops, records)| wire::Cut {
+            incarnation: *incarnation,
+            ops: *ops,
+            records: *records,
+        });
+        Kind::DeviceRevoke(wire::DeviceRevoke { device: device.to_vec(), cuts: cuts.collect() })
+    }
+
+    fn standing(organisation: &Organisation, id: &DeviceId) -> bool {
+        organisation.roster().view.devices.contains_key(id)
+    }
+
+    fn announced(organisation: &Organisation) -> BTreeSet<EpochId> {
+        organisation.roster().epochs.keys().map(|(_, id)| *id).collect()
+    }
+
+    /// One removed device, and everything its holder may try: later operations, others numbered like old ones, another
+    /// life, a successor.
+    #[test]
+    fn shuffled_and_duplicated_operations_with_removals_give_one_roster() {
+        let mut desk = Desk::new(1);
+        let dana = desk.person(1, "Dana");
+        let danas = desk.device(&dana, 1);
+        let sam = desk.person(2, "Sam");
+        let stolen = desk.device(&sam, 1);
+        let other = desk.device(&sam, 2);
+        let made = desk.last;
+        let (body, before) = desk.epoch();
+        let first = desk.write(&stolen.dsk, (1, 0), None, &[made], body);
+        desk.last = first;
+        let removal = desk.admin(3, revoke(stolen.id(), &[(1, 1, 5)]));
+        let (body, _) = desk.epoch();
+        desk.write(&stolen.dsk, (1, 1), Some(first), &[], body);
+        let (body, _) = desk.epoch();
+        desk.write(&stolen.dsk, (1, 0), None, &[made], body);
+        let (body, _) = desk.epoch();
+        desk.write(&stolen.dsk, (2, 0), None, &[made], body);
+        let (body, _) = desk.epoch();
+        desk.write(&stolen.dsk, (3, 0), None, &[removal], body);
+        let successor = desk.keys();
+        let body = desk.certificate(&sam, &successor);
+        desk.write(&sam, (3, 0), None, &[made], body);
+        let (body, after) = desk.epoch();
+        desk.write(&danas.dsk, (1, 0), None, &[removal], body);
+
+        let judged = desk.judged();
+        let hash = judged.roster().hash(&desk.org);
+        assert_eq!(announced(&judged), BTreeSet::from([before, after]));
+        let devices: BTreeSet<DeviceId> = judged.roster().view.devices.keys().copied().collect();
+        assert_eq!(devices, BTreeSet::from([danas.id(), other.id()]));
+        assert_eq!(judged.roster().former.keys().copied().collect::<Vec<_>>(), [stolen.id()]);
+        let holders = |id| judged.epoch(Ring::Core, id).unwrap().holders;
+        assert_eq!((holders(before), holders(after)), (1, 0));
+        let removed = &judged.roster().removed[&stolen.id()];
+        assert!(removed.record_stands(Incarnation(1), 5));
+        assert!(!removed.record_stands(Incarnation(1), 6));
+        assert!(!removed.record_stands(Incarnation(2), 1));
+
+        for seed in 0..60 {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let mut organisation = Organisation::new(desk.org);
+            let mut left: Vec<wire::Op> = desk.ops.iter().chain(&desk.ops).cloned().collect();
+            while !left.is_empty() {
+                left.shuffle(&mut rng);
+                left.retain(|op| matches!(organisation.take(op.clone()), Err(OpError::Orphan)));
+                // Judging halfway changes nothing of the end.
+                organisation.refresh();
+            }
+            assert_eq!(organisation.roster().hash(&desk.org), hash, "seed {seed}");
+            assert_eq!(announced(&organisation), announced(&judged), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn without_the_removal_all_that_it_cuts_off_stands() {
+        let mut desk = Desk::new(2);
+        let sam = desk.person(1, "Sam");
+        let stolen = desk.device(&sam, 1);
+        let made = desk.last;
+        let mut all = BTreeSet::new();
+        for life in [1, 2] {
+            let (body, id) = desk.epoch();
+            desk.next(&stolen.dsk, life, body);
+            all.insert(id);
+        }
+        let successor = desk.device(&sam, 2);
+        let control = desk.judged();
+        assert_eq!(announced(&control), all);
+        assert!(standing(&control, &successor.id()) && standing(&control, &stolen.id()));
+
+        // Nobody else's word removes it: not another person's, not a device's.
+        let noor = desk.person(2, "Noor");
+        let noors = desk.device(&noor, 1);
+        desk.next(&noor, 2, revoke(stolen.id(), &[]));
+        assert!(standing(&desk.judged(), &stolen.id()));
+        let by_device = desk.write(&noors.dsk, (1, 0), None, &[made], revoke(stolen.id(), &[]));
+        let op = desk.ops.pop().unwrap();
+        assert_eq!(hash_of(&op), Some(by_device));
+        assert_eq!(desk.judged().take(op).unwrap_err(), OpError::Stranger);
+
+        desk.admin(3, revoke(stolen.id(), &[(1, 1, 0)]));
+        let judged = desk.judged();
+        assert!(!standing(&judged, &stolen.id()) && standing(&judged, &successor.id()));
+        assert_eq!(announced(&judged).len(), 1, "the first of life 1 is at the cut");
+    }
+
+    #[test]
+    fn the_keys_of_a_removed_device_do_not_come_back() {
+        let mut desk = Desk::new(3);
+        let sam = desk.person(1, "Sam");
+        let old = desk.device(&sam, 1);
+        let made = desk.last;
+        desk.next(&sam, 2, revoke(old.id(), &[(1, 0, 9)]));
+        // The person's own word leaves the person's key in force: a new device stands.
+        let new = desk.device(&sam, 3);
+        assert!(standing(&desk.judged(), &new.id()), "control");
+        let again = desk.certificate(&sam, &old);
+        desk.next(&sam, 4, again);
+        let transport = SigningKey::from_secret(&old.transport.export_secret());
+        let other_dsk = Keys { transport, ..desk.keys() };
+        let body = desk.certificate(&sam, &other_dsk);
+        // Even where it comes before the removal in order.
+        desk.write(&sam, (5, 0), None, &[made], body.clone());
+        desk.next(&sam, 6, body);
+        let judged = desk.judged();
+        assert!(!standing(&judged, &old.id()) && !standing(&judged, &other_dsk.id()));
+        let members = &judged.roster().view.members;
+        assert_eq!(members.values().next().unwrap().devices, [new.id()]);
+    }
+
+    #[test]
+    fn a_person_stays_a_member_when_the_last_device_is_taken_out() {
+        let mut desk = Desk::new(4);
+        let sam = desk.person(1, "Sam");
+        let only = desk.device(&sam, 1);
+        desk.admin(2, revoke(only.id(), &[]));
+        let judged = desk.judged();
+        let members = &judged.roster().view.members;
+        assert_eq!(members.len(), 1);
+        assert!(members.values().all(|member| member.devices.is_empty()));
+    }
+
+    /// Whoever has a stolen device has its person's key, and may cut off all the device ever did.
+    #[test]
+    fn an_admin_restores_what_a_thief_cut_off() {
+        let mut desk = Desk::new(5);
+        let sam = desk.person(1, "Sam");
+        let stolen = desk.device(&sam, 1);
+        let (body, id) = desk.epoch();
+        desk.next(&stolen.dsk, 1, body);
+        desk.next(&sam, 2, revoke(stolen.id(), &[]));
+        assert!(announced(&desk.judged()).is_empty(), "the thief's word alone");
+        desk.admin(2, revoke(stolen.id(), &[(1, 1, 7)]));
+        let judged = desk.judged();
+        assert_eq!(announced(&judged), BTreeSet::from([id]));
+        assert!(judged.roster().removed[&stolen.id()].record_stands(Incarnation(1), 7));
+        // Nor does what the thief writes afterwards, or dates back, cut anything off again.
+        desk.next(&sam, 3, revoke(stolen.id(), &[]));
+        assert_eq!(announced(&desk.judged()), BTreeSet::from([id]));
+    }
+
+    #[test]
+    fn of_two_removals_by_the_same_hand_the_lower_cut_counts() {
+        let mut desk = Desk::new(6);
+        let sam = desk.person(1, "Sam");
+        let old = desk.device(&sam, 1);
+        desk.admin(2, revoke(old.id(), &[(1, 4, 9), (2, 1, 1)]));
+        desk.admin(3, revoke(old.id(), &[(1, 6, 3)]));
+        let judged = desk.judged();
+        let cuts = &judged.roster().removed[&old.id()].cuts;
+        assert_eq!(cuts, &Cuts::from([(Incarnation(1), Cut { ops: 4, records: 3 })]));
+        // Lives twice or out of order are no removal at all.
+        let mut desk = Desk::new(7);
+        let sam = desk.person(1, "Sam");
+        let old = desk.device(&sam, 1);
+        desk.admin(2, revoke(old.id(), &[(1, 4, 9), (1, 6, 3)]));
+        assert!(standing(&desk.judged(), &old.id()));
+    }
+
+    /// Announcing an epoch again, in the knowledge of a removal, does not take its secret from the removed.
+    #[test]
+    fn an_epoch_announced_again_is_still_the_removed_ones() {
+        let mut desk = Desk::new(8);
+        let dana = desk.person(1, "Dana");
+        let danas = desk.device(&dana, 1);
+        let sam = desk.person(2, "Sam");
+        let old = desk.device(&sam, 1);
+        let (body, id) = desk.epoch();
+        desk.next(&danas.dsk, 1, body.clone());
+        desk.admin(3, revoke(old.id(), &[]));
+        desk.next(&danas.dsk, 2, body);
+        assert_eq!(desk.judged().epoch(Ring::Core, id).unwrap().holders, 1);
+    }
+}
