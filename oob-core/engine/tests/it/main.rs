@@ -1,8 +1,10 @@
 //! The rules of many devices together, without a network.
 
 mod direct;
+mod epochs;
 mod hostile;
 mod joining;
+mod removal;
 mod restart;
 mod roster;
 mod world;
