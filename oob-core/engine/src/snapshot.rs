@@ -112,4 +112,6 @@ pub struct ScreenKeys {
     pub headers: Vec<(EpochId, HeaderKey)>,
     /// Relay keys by (device, incarnation, generation).
     pub relays: BTreeMap<(DeviceShort, Incarnation, u32), (DeviceId, PublicKey)>,
+    /// Devices taken out, with the last record of each life that stands; of another life none does.
+    pub removed: BTreeMap<DeviceId, BTreeMap<Incarnation, u64>>,
 }

@@ -273,6 +273,11 @@ impl State {
                     .map(|epoch| (epoch.id, epoch.header.clone()))
                     .collect(),
                 relays: self.directory.relays(),
+                removed: self
+                    .organisation
+                    .as_ref()
+                    .map(|organisation| organisation.roster().record_cuts())
+                    .unwrap_or_default(),
             });
             let core = self.epochs.preferred_first().filter(|epoch| epoch.ring == Ring::Core);
             self.beacons =

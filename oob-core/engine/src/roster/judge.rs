@@ -342,6 +342,14 @@ impl Roster {
         })
     }
 
+    /// The last record that stands of each life of each device taken out.
+    pub(crate) fn record_cuts(&self) -> BTreeMap<DeviceId, BTreeMap<Incarnation, u64>> {
+        let lives = |removed: &Removed| {
+            removed.cuts.iter().map(|(life, cut)| (*life, cut.records)).collect()
+        };
+        self.removed.iter().map(|(device, removed)| (*device, lives(removed))).collect()
+    }
+
     /// All devices, those taken out behind those that stand.
     pub(crate) fn with_former(&self) -> impl Iterator<Item = &Device> {
         self.view.devices.values().chain(self.former.values())

@@ -4,6 +4,7 @@ use crate::world::{Flying, World};
 use oob_crypto::envelope::{Cover, open_origin};
 use oob_engine::{
     effect::{Answer, CommandError},
+    envelope::{Refusal, Screened},
     input::{Command, Input},
     snapshot::ScreenKeys,
 };
@@ -227,4 +228,25 @@ fn a_removed_device_is_not_admitted_again() {
     assert!(matches!(refused, CommandError::Join(_)), "{refused:?}");
     let roster = world.engine(1).snapshot().roster.clone();
     assert!(roster.members[&ana].devices.is_empty());
+}
+
+/// Screening refuses it before anything is passed on; the snapshot that screens may be older, then the rule refuses it.
+#[test]
+fn a_removed_devices_later_envelopes_are_refused_by_screening_and_by_the_rule() {
+    let mut world = World::organisation(&["Dana", "Sam", "Noor"]);
+    for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+        world.connect(a, b);
+        world.settle();
+    }
+    world.send(2, 1, "after");
+    let flying = world.flying.pop_front().unwrap();
+    let old = world.screened(1, &flying.frame);
+    assert!(matches!(old.frame, Screened::Envelope(_)), "control");
+    revoke(&mut world, 0, 2);
+    world.settle();
+    let new = world.screened(1, &flying.frame);
+    assert!(matches!(new.frame, Screened::Refused(Refusal::Removed)), "{new:?}");
+    let from = world.devices[0].key;
+    world.input(1, Input::Gossip { from, frame: Box::new(old) });
+    assert!(world.texts(1, 2).is_empty());
 }
