@@ -69,6 +69,7 @@ mod carrying;
 mod frames;
 mod join;
 mod nearness;
+mod rotation;
 // layer: the whole
 mod engine;
 
