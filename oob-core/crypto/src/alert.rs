@@ -1,5 +1,5 @@
 //! Alerts under the key of an epoch: everybody in the ring opens them, with no session between any two (docs/protocol.md,
-//! section 9).
+//! section 10.5).
 
 use crate::epoch::AlertKey;
 use chacha20poly1305::{

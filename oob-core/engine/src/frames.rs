@@ -8,6 +8,7 @@ use crate::{
     input::Arrived,
     model::{Device, LinkId, RangeSet},
     outbox::Carries,
+    record::{RecordRef, RecordTaken},
     roster::{BundleClaim, RelayClaim},
     session::{OpenError, Opened},
     state::State,
@@ -147,7 +148,8 @@ impl State {
             Kind::Bundle(signed) => self.bundle(cx, &signed),
             // An envelope comes through screening or not at all.
             Kind::Envelope(_) => {}
-            Kind::Alert(_) | Kind::AlertAck(_) | Kind::Release(_) | Kind::Floor(_) => {}
+            Kind::Alert(_) | Kind::AlertAck(_) => self.alert_record(cx, Some(id), &kind)?,
+            Kind::Release(_) | Kind::Floor(_) => {}
             Kind::Nearby(_) => return Ok(false),
         }
         Ok(true)
@@ -384,6 +386,59 @@ impl State {
         let Some(org) = self.org_id() else { return };
         if device.id != self.identity.device {
             self.directory.take_bundle(cx, &org, &device, signed);
+        }
+    }
+
+    /// Takes an alert or an answer to one, and passes it on if it is new.
+    fn alert_record(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: Option<LinkId>,
+        kind: &Kind,
+    ) -> Result<(), RecordError> {
+        let taken = match kind {
+            Kind::Alert(sealed) => self.alert(cx, sealed)?,
+            Kind::AlertAck(signed) => self.alert_ack(cx, signed)?,
+            _ => RecordTaken::Refused,
+        };
+        if let RecordTaken::New(of) = taken {
+            self.pass_on(cx, from, of, kind);
+        }
+        Ok(())
+    }
+
+    /// Takes an alert of somebody's.
+    pub(crate) fn alert(
+        &mut self,
+        cx: &mut Cx<'_>,
+        sealed: &wire::SealedAlert,
+    ) -> Result<RecordTaken, RecordError> {
+        let taken = self.with_alerts(|alerts| alerts.take(cx, sealed)).transpose()?;
+        Ok(taken.unwrap_or(RecordTaken::NotYet))
+    }
+
+    /// Takes somebody's answer to an alert.
+    pub(crate) fn alert_ack(
+        &mut self,
+        cx: &mut Cx<'_>,
+        signed: &wire::Signed,
+    ) -> Result<RecordTaken, RecordError> {
+        let taken = self.with_alerts(|alerts| alerts.take_ack(cx, signed)).transpose()?;
+        Ok(taken.unwrap_or(RecordTaken::NotYet))
+    }
+
+    /// Gives a record that is new here to every other neighbour; one made here comes from nowhere.
+    pub(crate) fn pass_on(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: Option<LinkId>,
+        of: RecordRef,
+        kind: &Kind,
+    ) {
+        tracing::trace!(device = %of.device, seq = of.seq, "a record is passed on");
+        for link in self.links.iter_mut().filter(|link| link.greeted && Some(link.id) != from) {
+            let sent = send(cx, link.id, kind.clone());
+            link.count_sent(sent);
         }
     }
 

@@ -39,6 +39,7 @@ pub mod snapshot;
 // layer: edge
 pub mod envelope;
 pub mod input;
+pub mod record;
 // layer: surroundings
 mod cx;
 mod stored;
@@ -55,6 +56,7 @@ mod session;
 // layer: sending
 mod post;
 // layer: features
+mod alert;
 mod conversation;
 mod sync;
 // layer: all state

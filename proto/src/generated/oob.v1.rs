@@ -1219,11 +1219,10 @@ pub struct StoredAlertClock {
     #[prost(uint64, tag = "1")]
     pub hlc: u64,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StoredAlertEvent {
-    /// Place of the alert.
-    #[prost(uint64, tag = "1")]
-    pub place: u64,
+    #[prost(bytes = "vec", tag = "1")]
+    pub alert: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StoredAlertAckedEvent {
