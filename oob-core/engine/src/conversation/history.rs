@@ -143,6 +143,19 @@ impl History {
         Ok(Some((alert, self.acks(id)?)))
     }
 
+    /// Returns the ids of all alerts, newest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn alert_ids(&self) -> Result<Vec<AlertId>, RecordError> {
+        let mut ids = Vec::new();
+        for (_, bytes) in self.view.scan(&stored::alerts(), .., Order::Descending, usize::MAX)? {
+            let raw: wire::StoredAlert = stored::decode(&bytes, "alert")?;
+            ids.extend(AlertId::try_from(raw.id.as_slice()));
+        }
+        Ok(ids)
+    }
+
     /// Returns up to about `limit` events with a number above `after`, in order, and how many before the first of them
     /// are no longer kept.
     ///
