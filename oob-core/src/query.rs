@@ -76,9 +76,12 @@ pub(crate) async fn events(
     read(handle, move |h| h.events(after, limit)).await
 }
 
+/// Most alerts one read gives: with the answers of 500 people each they stay under 32 MiB as JSON.
+const ALERTS: usize = 200;
+
 /// The newest alerts, newest first, each with its answers.
 pub(crate) async fn alerts(handle: &Arc<Handle>) -> Result<Vec<(Alert, Vec<AlertAck>)>, Error> {
-    read(handle, move |h| h.alerts(PAGE)).await
+    read(handle, move |h| h.alerts(ALERTS)).await
 }
 
 /// One alert with its answers.

@@ -65,7 +65,7 @@ pub struct AlertAsked {
     pub name: String,
 }
 
-/// An alert and where everybody stands. Its author is not asked.
+/// An alert and where everybody stands. Its author is not asked; people who left are counted nowhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AlertStatus {
@@ -153,6 +153,7 @@ impl AlertStatus {
         let mut acked: Vec<AlertAck> = acks
             .into_iter()
             .filter(|ack| ack.member != alert.author_id)
+            .filter(|ack| snapshot.roster.members.contains_key(&ack.member))
             .map(|ack| AlertAck {
                 member: ack.member,
                 name: name_of(&ack.member, snapshot),

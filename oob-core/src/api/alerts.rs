@@ -107,7 +107,7 @@ impl Alerts {
         self.handle.commands().run(Command::AckAlert { id, answer }).await.map(|_| ())
     }
 
-    /// Returns the newest alerts, newest first, at most 1,000.
+    /// Returns the newest alerts, newest first, at most 200.
     ///
     /// # Errors
     /// A store that cannot be read, a node that has stopped.

@@ -54,7 +54,7 @@ pub struct AlertAck {
 /// The newest alerts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alerts {
-    /// Newest first, 1,000 at most.
+    /// Newest first, 200 at most.
     pub alerts: Vec<Alert>,
 }
 

@@ -1,11 +1,15 @@
 //! Alerts over two real daemons: raised on one, acknowledged on the other, counted on the first.
 
 use crate::harness::{Home, Two, http, shape};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
 use std::{
-    fs::File,
-    io::{BufRead, BufReader, Write},
+    fs::{File, OpenOptions},
+    io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
+    os::unix::ffi::OsStrExt,
+    path::Path,
+    process::Stdio,
     time::Duration,
 };
 
@@ -221,4 +225,52 @@ fn the_text_of_an_alert_can_come_from_standard_input_without_a_question() {
         "{}",
         words.stdout
     );
+}
+
+/// Runs a command on a terminal of its own, types once it has been asked something, and returns its exit code and what the
+/// terminal showed.
+fn on_a_terminal(home: &Home, args: &[&str], typed: &str) -> (Option<i32>, String) {
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&ours).unwrap();
+    unlockpt(&ours).unwrap();
+    let name = ptsname(&ours, Vec::new()).unwrap();
+    let path = Path::new(std::ffi::OsStr::from_bytes(name.to_bytes()));
+    let theirs = OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut command = home.command(args);
+    command.stdin(theirs.try_clone().unwrap()).stderr(theirs).stdout(Stdio::null());
+    let mut asking = command.spawn().unwrap();
+    // The command holds the terminal now and nobody else, so that reading ends with it.
+    drop(command);
+    let mut ours = File::from(ours);
+    let (mut shown, mut bytes) = (String::new(), [0; 256]);
+    let mut typed = Some(typed);
+    while let Ok(length @ 1..) = ours.read(&mut bytes) {
+        shown.push_str(&String::from_utf8_lossy(&bytes[..length]));
+        if shown.contains("[y/N]")
+            && let Some(typed) = typed.take()
+        {
+            ours.write_all(typed.as_bytes()).unwrap();
+        }
+    }
+    (asking.wait().unwrap().code(), shown)
+}
+
+#[test]
+fn a_terminal_is_asked_before_everybody_is_alerted() {
+    let Two { dana, .. } = Two::met();
+    let raised = || dana.oob(&["--json", "alert", "list"]).lines().len();
+    let send = ["alert", "send", "Do not log in", "--severity", "critical"];
+    let question = "A critical alert to 1 person. Send it? [y/N]";
+
+    let (code, shown) = on_a_terminal(&dana, &send, "n\n");
+    assert!(shown.starts_with(question), "{shown}");
+    assert!(shown.contains("nobody was alerted") && shown.contains("hint: "), "{shown}");
+    assert_eq!((code, raised()), (Some(1), 0));
+    let everybody = [&send[..], &["--to", "everybody"]].concat();
+    let (code, shown) = on_a_terminal(&dana, &everybody, "y\n");
+    assert!(shown.starts_with(question), "{shown}");
+    assert_eq!((code, raised()), (Some(0), 1));
+    let (code, shown) = on_a_terminal(&dana, &[&["--yes"][..], &send].concat(), "");
+    assert!(!shown.contains("[y/N]"), "{shown}");
+    assert_eq!((code, raised()), (Some(0), 2));
 }

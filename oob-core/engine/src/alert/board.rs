@@ -249,16 +249,20 @@ impl Alerts {
         Ok(AlertAck::by_person(all))
     }
 
-    /// Whether a device has answered more often today than anybody does; counts one more.
+    /// Whether a device has answered as often today as anybody may.
     pub(super) fn ack_floods(&mut self, elapsed_ms: u64, device: &DeviceId) -> bool {
         let day = elapsed_ms / DAY_MS;
         if self.acks_day != day {
             self.acks_day = day;
             self.acks.clear();
         }
+        self.acks.get(device).is_some_and(|count| *count >= ACKS_PER_DAY)
+    }
+
+    /// Counts an answer that was taken.
+    pub(super) fn count_ack(&mut self, device: &DeviceId) {
         let count = self.acks.entry(*device).or_default();
         *count = count.saturating_add(1);
-        *count > ACKS_PER_DAY
     }
 
     /// Keeps what a device answered.

@@ -103,7 +103,7 @@ impl Broadcast<'_> {
         Ok(())
     }
 
-    /// Takes an alert of somebody's: known, epoch, seal, form, author, signature, role, flood, in this order. Nothing is
+    /// Takes an alert of somebody's: epoch, seal, form, known, author, flood, signature, role, room, in this order. Nothing is
     /// believed of it, and nothing kept, before all of them agree.
     pub(crate) fn take(
         &mut self,
@@ -131,6 +131,10 @@ impl Broadcast<'_> {
         }
         let device = claim.record.device;
         let Some(device) = self.roster.devices.get(&device) else { return Ok(RecordTaken::NotYet) };
+        // Before the signature, since it is the cheaper and refuses nothing that the signature would admit.
+        if self.all.day_is_full(&device.id, claim.issued_ms) {
+            return Ok(RecordTaken::Refused);
+        }
         if verify(SignedType::Alert, self.org, &signed, &[device.dsk]).is_err()
             || !may_alert(self.roster, &device.member)
         {
@@ -139,9 +143,8 @@ impl Broadcast<'_> {
         if self.all.is_superseded(&id, &device.member) {
             return Ok(RecordTaken::Known(claim.record));
         }
-        let floods = self.all.day_is_full(&device.id, claim.issued_ms);
-        if floods || !self.all.make_room(cx, &device.id)? {
-            tracing::warn!(device = %device.id, "an alert too many was dropped");
+        if !self.all.make_room(cx, &device.id)? {
+            tracing::warn!(device = %device.id, "an alert was dropped: the board is full of live ones");
             return Ok(RecordTaken::Refused);
         }
         self.keep(cx, id, &claim, device.member)?;
@@ -180,8 +183,9 @@ impl Broadcast<'_> {
             self.all.end(cx.store, &old)?;
         }
         self.all.awaited_came(cx.store, &id);
-        for ack in self.all.acks(cx.store, &id)? {
-            self.tell(cx, &id, &ack)?;
+        let acks = self.all.acks(cx.store, &id)?;
+        for ack in &acks {
+            self.tell(cx, &id, &acks, ack);
         }
         Ok(())
     }
@@ -241,7 +245,7 @@ impl Broadcast<'_> {
         Err(CommandError::NotOffered { offered: offered.join(", ") })
     }
 
-    /// Takes an answer of somebody's: form, author, signature, flood. It may come before its alert.
+    /// Takes an answer of somebody's: form, author, flood, signature. It may come before its alert.
     pub(crate) fn take_ack(
         &mut self,
         cx: &mut Cx<'_>,
@@ -250,6 +254,9 @@ impl Broadcast<'_> {
         let Some(claim) = AckClaim::parse(&signed.payload) else { return Ok(RecordTaken::Refused) };
         let device = claim.record.device;
         let Some(device) = self.roster.devices.get(&device) else { return Ok(RecordTaken::NotYet) };
+        if self.all.ack_floods(cx.elapsed_ms, &device.id) {
+            return Ok(RecordTaken::Refused);
+        }
         if verify(SignedType::AlertAck, self.org, signed, &[device.dsk]).is_err() {
             return Ok(RecordTaken::Refused);
         }
@@ -263,10 +270,7 @@ impl Broadcast<'_> {
         if before.is_some_and(|before| !ack.beats(&before)) {
             return Ok(RecordTaken::Known(claim.record));
         }
-        if self.all.ack_floods(cx.elapsed_ms, &device.id) {
-            tracing::warn!(device = %device.id, "an answer too many was dropped");
-            return Ok(RecordTaken::Refused);
-        }
+        self.all.count_ack(&device.id);
         self.all.hear_clock(cx, claim.hlc);
         self.count(cx, &claim.alert, &ack)?;
         Ok(RecordTaken::New(claim.record))
@@ -279,15 +283,17 @@ impl Broadcast<'_> {
             self.all.await_alert(cx, id, &ack.device);
             return Ok(());
         }
-        self.tell(cx, id, ack)
+        let acks = self.all.acks(cx.store, id)?;
+        if acks.contains(ack) {
+            self.tell(cx, id, &acks, ack);
+        }
+        Ok(())
     }
 
-    fn tell(&self, cx: &mut Cx<'_>, id: &AlertId, ack: &AlertAck) -> Result<(), RecordError> {
-        let Some(author) = self.all.kept.get(id).map(|kept| kept.author) else { return Ok(()) };
-        let all = self.all.acks(cx.store, id)?;
-        if ack.member == author || !all.contains(ack) {
-            return Ok(());
-        }
+    /// Tells of one of the answers that count.
+    fn tell(&self, cx: &mut Cx<'_>, id: &AlertId, all: &[AlertAck], ack: &AlertAck) {
+        let author = self.all.kept.get(id).map(|kept| kept.author);
+        let Some(author) = author.filter(|author| *author != ack.member) else { return };
         let asked =
             |member: &MemberId| *member != author && self.roster.members.contains_key(member);
         let count = |found: usize| u32::try_from(found).unwrap_or(u32::MAX);
@@ -299,7 +305,6 @@ impl Broadcast<'_> {
             acked: count(all.iter().filter(|ack| asked(&ack.member)).count()),
             expected: count(self.roster.members.keys().filter(|member| asked(member)).count()),
         });
-        Ok(())
     }
 
     fn next_record(&mut self) -> RecordRef {
