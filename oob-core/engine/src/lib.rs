@@ -60,6 +60,7 @@ mod session;
 // layer: sending
 mod post;
 // layer: features
+mod alert;
 mod conversation;
 mod sync;
 // layer: all state

@@ -4,6 +4,7 @@
 //! is absent is `null`.
 
 mod address;
+mod alert;
 mod event;
 mod identity;
 mod invite;
@@ -14,6 +15,7 @@ mod status;
 mod time;
 
 pub use address::{Address, AddressAdd, Addresses, KnownAddress};
+pub use alert::{AckRequest, Alert, AlertAck, AlertRequest, Alerts};
 pub use event::Event;
 pub use identity::{Me, Member, Members};
 pub use invite::{Invite, InviteRequest, JoinRequest, Joined};

@@ -1,6 +1,7 @@
 //! `/api/v1`: one file for each resource.
 
 mod addresses;
+mod alerts;
 mod conversations;
 mod events;
 mod identity;
@@ -58,6 +59,9 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/api/v1/status", get(peers::status))
         .route("/api/v1/peers", get(peers::peers))
         .route("/api/v1/addresses", get(addresses::list).post(addresses::add))
+        .route("/api/v1/alerts", get(alerts::list).post(alerts::raise))
+        .route("/api/v1/alerts/{id}", get(alerts::show))
+        .route("/api/v1/alerts/{id}/ack", post(alerts::ack))
         .route("/api/v1/invites", post(invites::issue))
         .route("/api/v1/join", post(invites::join))
         .route("/api/v1/messages", get(messages::page).post(messages::send))
