@@ -108,9 +108,9 @@ mod node;
 pub mod prelude;
 
 pub use api::{
-    Addresses, Cursor, DeviceInfo, Event, Events, Identity, Invite, InviteOptions, IssuedInvite,
-    KnownAddress, MemberInfo, Message, Org, OrgSummary, PeerChange, PeerStatus, Person, Receipt,
-    Sent, Status,
+    Addresses, Away, Cursor, DeviceInfo, Event, Events, Identity, Invite, InviteOptions, Island,
+    IssuedInvite, KnownAddress, MemberInfo, Message, Org, OrgSummary, PeerChange, PeerStatus,
+    Person, Receipt, Sent, Status,
 };
 pub use config::Preset;
 pub use error::{Error, ErrorKind};

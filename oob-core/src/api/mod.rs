@@ -3,6 +3,7 @@
 // layer: words
 mod identity;
 mod invite;
+mod island;
 mod message;
 // layer: handles
 mod addresses;
@@ -15,6 +16,7 @@ pub use addresses::{Addresses, KnownAddress};
 pub use events::{Cursor, Event, Events, PeerChange};
 pub use identity::{Identity, OrgSummary};
 pub use invite::{Invite, InviteOptions, IssuedInvite};
+pub use island::{Away, Island};
 pub use message::{Message, Receipt, Sent};
 pub use org::{DeviceInfo, MemberInfo, Org};
 pub use person::Person;
