@@ -39,8 +39,10 @@ pub(super) enum Verb {
     Up(Up),
     /// Stop the daemon and wait until it is gone.
     Down,
-    /// Show who can be reached.
-    Status,
+    /// Show who can be reached, and who was last heard when.
+    ///
+    /// Example: oob status --watch
+    Status(Status),
     /// Invite somebody into the organisation.
     ///
     /// Example: oob invite --out sam.invite
@@ -109,6 +111,13 @@ pub(super) enum Child {
     Tied,
     /// Outlive it.
     Detached,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Status {
+    /// Show it again every two seconds until Ctrl-C.
+    #[arg(long)]
+    pub(super) watch: bool,
 }
 
 #[derive(Debug, clap::Args)]

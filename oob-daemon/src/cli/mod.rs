@@ -47,7 +47,7 @@ fn dispatch(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
         Verb::Init(options) => block_on(init::run(options, args, &home()?, printer)).map(done),
         Verb::Up(options) => up::run(options, args, &home()?, printer).map(done),
         Verb::Down => block_on(down::run(&home()?, printer)).map(done),
-        Verb::Status => block_on(status::run(&home()?, printer)).map(done),
+        Verb::Status(options) => block_on(status::run(options, &home()?, printer)).map(done),
         Verb::Invite(options) => {
             block_on(invite::run(options, args.yes, &home()?, printer)).map(done)
         }
@@ -99,4 +99,17 @@ async fn connect(home: &Home) -> Result<Client, Failure> {
 /// Says whether anything of an identity is in a home.
 fn is_initialised(home: &Home) -> bool {
     ["keyring", "store", "slots"].iter().any(|name| home.path().join(name).exists())
+}
+
+/// Writes a text as one value of a query: everything but letters and digits as percent and hex.
+fn encoded(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
 }

@@ -43,8 +43,11 @@ pub struct LogEntry {
     pub received: Stamp,
     /// `stored`, `held`, `delivered`, `read` or `expired`.
     pub state: String,
-    /// Devices that keep it for the addressee.
+    /// People whose devices carry it now for the addressee.
     pub held_by: Vec<String>,
+    /// Their names, in the same order.
+    #[serde(default)]
+    pub held_by_names: Vec<String>,
     /// The author's name.
     pub author_name: String,
     /// Its place in this device's history of the conversation.

@@ -22,5 +22,5 @@ pub use message::{
 };
 pub use problem::{ErrorBody, ErrorLine, Problem};
 pub use service::{ApiFile, Health, Ready, Report, Step, Stopped, Stopping};
-pub use status::{Peer, Peers, Status};
+pub use status::{Away, Island, Peer, Peers, Status};
 pub use time::Stamp;
