@@ -221,6 +221,40 @@ fn waiting_ends_with_its_own_code_and_the_message_stays() {
 }
 
 #[test]
+fn what_is_asked_for_by_its_age_is_not_called_read() {
+    let two = Two::met();
+    let state = |home: &Home, of: &str| {
+        home.oob(&["--json", "log", of, "--since", "1h"]).lines()[0]["state"].clone()
+    };
+    assert_eq!(state(&two.sam, "dana"), "delivered");
+    // Shown a moment ago and still not read, neither here nor, once later news has come, at its author's.
+    assert_eq!(state(&two.sam, "dana"), "delivered");
+    two.sam.json(&["send", "dana", "news", "--wait", "delivered", "--timeout", "30s"]);
+    assert_eq!(state(&two.dana, "sam"), "delivered");
+    // The control: shown as a whole it is read.
+    two.sam.oob(&["--json", "log", "dana"]).lines();
+    assert_eq!(state(&two.sam, "dana"), "read");
+}
+
+#[test]
+fn a_text_that_is_too_long_is_called_so_also_from_standard_input() {
+    let home = Home::of("Dana", Some("Harbour Clinic"));
+    home.up();
+    let file = home.dir.path().join("text");
+    // An odd length, so that wherever it is cut it ends within a character.
+    for text in [format!("x{}", "ü".repeat(200_000)), "ü".repeat(4_097)] {
+        fs::write(&file, text).unwrap();
+        let mut command = home.command(&["--json", "send", "sam", "-"]);
+        let done = Done::of(&command.stdin(fs::File::open(&file).unwrap()).output().unwrap());
+        done.error("too_long", 1);
+    }
+    fs::write(&file, [b'x', 0xff]).unwrap();
+    let mut command = home.command(&["--json", "send", "sam", "-"]);
+    let done = Done::of(&command.stdin(fs::File::open(&file).unwrap()).output().unwrap());
+    done.error("bad_request", 2);
+}
+
+#[test]
 fn standard_input_can_be_sent() {
     let two = Two::met();
     let file = two.dana.dir.path().join("text");

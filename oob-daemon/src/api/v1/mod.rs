@@ -11,7 +11,7 @@ mod service;
 
 pub(crate) use peers::port_note;
 
-use super::{Shared, body, problem};
+use super::{Shared, body, listener, problem};
 use crate::failure::Failure;
 use axum::{
     Router,
