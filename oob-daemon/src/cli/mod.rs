@@ -6,7 +6,9 @@ mod printer;
 mod progress;
 
 mod address;
+mod completions;
 mod demonstrate;
+mod doctor;
 mod down;
 mod init;
 mod invite;
@@ -17,7 +19,7 @@ mod status;
 mod up;
 
 use crate::{client::Client, failure::Failure, schema::Me, settings::Home};
-use args::{AddressVerb, Args, Verb};
+use args::{AddressVerb, Args, Complete, Verb};
 use printer::Printer;
 use std::{
     ffi::OsString, fs, future::Future, os::unix::fs::MetadataExt, path::Path, process::ExitCode,
@@ -62,6 +64,15 @@ fn dispatch(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
         }
         Verb::Send(options) => block_on(send::run(options, &home()?, printer)),
         Verb::Log(options) => block_on(log::run(options, &home()?, printer)).map(done),
+        Verb::Doctor => block_on(doctor::run(&home()?, printer)),
+        Verb::Completions { shell } => {
+            completions::completions(*shell, printer);
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Man { out } => completions::man(out.as_deref(), printer).map(done),
+        Verb::Complete { what: Complete::People { begin } } => {
+            block_on(completions::people(begin, &home()?, printer)).map(done)
+        }
         Verb::Demo(options) => block_on(demonstrate::run(options, printer)),
     }
 }

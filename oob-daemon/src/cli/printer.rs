@@ -42,6 +42,15 @@ impl Printer {
         }
     }
 
+    /// Prints a result of our own making, such as a script, whose every character counts.
+    pub(super) fn verbatim<T: Serialize>(&self, value: &T, text: impl FnOnce(&T) -> &str) -> bool {
+        if self.json {
+            self.data(value, |_| String::new())
+        } else {
+            self.result(text(value).trim_end())
+        }
+    }
+
     /// Prints a result in the place of the one before where a terminal shows it, else below it.
     pub(super) fn again<T: Serialize>(&self, value: &T, words: impl FnOnce(&T) -> String) -> bool {
         if !self.json && io::stdout().is_terminal() {

@@ -4,6 +4,7 @@
 //! is absent is `null`.
 
 mod address;
+mod doctor;
 mod event;
 mod identity;
 mod invite;
@@ -14,6 +15,7 @@ mod status;
 mod time;
 
 pub use address::{Address, AddressAdd, Addresses, KnownAddress};
+pub use doctor::{Check, Checks};
 pub use event::Event;
 pub use identity::{Me, Member, Members};
 pub use invite::{Invite, InviteRequest, JoinRequest, Joined};

@@ -295,7 +295,7 @@ fn misuse_is_told_in_the_same_form() {
     home.oob(&["--json", "--no-such-thing", "status"]).error("usage", 2);
     home.oob(&["--json", "invite", "--expires", "soon"]).error("usage", 2);
     home.oob(&["--json"]).error("usage", 2);
-    for absent in ["alert", "doctor"] {
+    for absent in ["channel", "file"] {
         home.oob(&["--json", absent]).error("usage", 2);
     }
     let version = home.oob(&["--version"]);

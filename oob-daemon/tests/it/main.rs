@@ -3,7 +3,9 @@
 mod api;
 mod bad_input;
 mod cli;
+mod completions;
 mod demo;
+mod doctor;
 mod harness;
 mod netlab;
 mod newcomer;
