@@ -5,6 +5,7 @@ mod access;
 mod body;
 mod listener;
 mod problem;
+mod resources;
 mod v1;
 
 pub(crate) use access::Access;

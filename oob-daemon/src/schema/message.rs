@@ -2,9 +2,10 @@
 
 use super::Stamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// One text for one target.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SendRequest {
     /// A name, or `person:NAME`.
@@ -14,7 +15,7 @@ pub struct SendRequest {
 }
 
 /// A message that is durable here.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Sent {
     /// Which.
     pub id: String,
@@ -27,7 +28,7 @@ pub struct Sent {
 }
 
 /// One message of a conversation: what `log` prints.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LogEntry {
     /// Which.
     pub id: String,
@@ -55,7 +56,7 @@ pub struct LogEntry {
 }
 
 /// A stretch of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MessagePage {
     /// Which.
     pub conversation: String,
@@ -66,14 +67,14 @@ pub struct MessagePage {
 }
 
 /// The conversations this person can have.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Conversations {
     /// One with each other member.
     pub conversations: Vec<Conversation>,
 }
 
 /// One conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Conversation {
     /// Which.
     pub conversation: String,
@@ -86,7 +87,7 @@ pub struct Conversation {
 }
 
 /// Says up to where a conversation was shown to the user.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReadRequest {
     /// `number` of the newest message shown.
@@ -94,5 +95,5 @@ pub struct ReadRequest {
 }
 
 /// An answer with nothing in it, and a request likewise.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Nothing {}

@@ -2,9 +2,10 @@
 
 use super::Stamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// What `status` prints.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// The person.
     pub member: Option<String>,
@@ -31,7 +32,7 @@ pub struct Status {
 }
 
 /// The people in reach, and what is known of the others.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Island {
     /// People in reach, this daemon's user included.
     pub with: u64,
@@ -42,7 +43,7 @@ pub struct Island {
 }
 
 /// A person none of whose devices is in reach.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Away {
     /// Who.
     pub member: String,
@@ -59,14 +60,14 @@ pub struct Away {
 }
 
 /// Every other device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Peers {
     /// Reachable ones first.
     pub peers: Vec<Peer>,
 }
 
 /// One other device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Peer {
     /// Whose it is.
     pub member: String,

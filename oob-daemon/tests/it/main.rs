@@ -9,3 +9,4 @@ mod doctor;
 mod harness;
 mod netlab;
 mod newcomer;
+mod openapi;
