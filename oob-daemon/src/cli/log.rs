@@ -1,6 +1,6 @@
 //! `log`: shows a conversation, oldest first, and marks what it showed as read.
 
-use super::{args, connect, encoded, printer::Printer};
+use super::{args, connect, encoded, printer::Printer, progress::Progress};
 use crate::{
     failure::Failure,
     plain::plain_line,
@@ -19,6 +19,9 @@ pub(super) async fn run(
     let mut after = 0;
     let mut shown = None;
     let mut any = false;
+    // On a terminal the messages themselves show that it goes on.
+    let progress = Progress::start_beside(printer, "reading the conversation");
+    let mut count = 0_u64;
     'pages: loop {
         let mut path =
             format!("/api/v1/messages?target={}&after={after}", encoded(&options.target));
@@ -33,12 +36,15 @@ pub(super) async fn run(
                 break 'pages;
             }
             shown = Some((page.conversation.clone(), message.number));
+            count = count.saturating_add(1);
         }
+        progress.say(&format!("reading the conversation, {count} messages"));
         match page.next {
             Some(next) => after = next,
             None => break,
         }
     }
+    drop(progress);
     if let Some((conversation, up_to)) = shown {
         // What lies before a moment asked for was not shown, and must not be called read.
         if since.is_some() {
