@@ -109,9 +109,10 @@ mod node;
 pub mod prelude;
 
 pub use api::{
-    Addresses, Alert, AlertAck, AlertAcked, AlertAsked, AlertOptions, AlertStatus, Alerts, Cursor,
-    DeviceInfo, Event, Events, Identity, Invite, InviteOptions, IssuedInvite, KnownAddress,
-    MemberInfo, Message, Org, OrgSummary, PeerChange, PeerStatus, Person, Receipt, Sent, Status,
+    Addresses, Alert, AlertAck, AlertAcked, AlertAsked, AlertOptions, AlertStatus, Alerts, Away,
+    Cursor, DeviceInfo, Event, Events, Identity, Invite, InviteOptions, Island, IssuedInvite,
+    KnownAddress, MemberInfo, Message, Org, OrgSummary, PeerChange, PeerStatus, Person, Receipt,
+    Sent, Status,
 };
 pub use config::Preset;
 pub use error::{Error, ErrorKind};

@@ -156,6 +156,15 @@ impl NodeBuilder {
 }
 
 impl Node {
+    /// Looks at the store in a folder without its passphrase and without changing anything: its parts are there and its
+    /// keyring is whole. Returns the KiB of memory that a try of the passphrase takes.
+    ///
+    /// # Errors
+    /// No identity there, or a store that is damaged or written by a newer version.
+    pub fn inspect(folder: &std::path::Path) -> Result<u32, Error> {
+        Ok(oob_store::Store::inspect(folder)?.memory_kib)
+    }
+
     /// Begins to describe a node whose store is in a folder.
     pub fn builder(folder: impl Into<PathBuf>) -> NodeBuilder {
         NodeBuilder { home: Home::new(folder.into()), config: Config::default() }

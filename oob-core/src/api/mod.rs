@@ -4,6 +4,7 @@
 mod alert;
 mod identity;
 mod invite;
+mod island;
 mod message;
 // layer: handles
 mod addresses;
@@ -19,6 +20,7 @@ pub use alerts::Alerts;
 pub use events::{Cursor, Event, Events, PeerChange};
 pub use identity::{Identity, OrgSummary};
 pub use invite::{Invite, InviteOptions, IssuedInvite};
+pub use island::{Away, Island};
 pub use message::{Message, Receipt, Sent};
 pub use org::{DeviceInfo, MemberInfo, Org};
 pub use person::Person;

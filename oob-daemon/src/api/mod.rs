@@ -5,6 +5,7 @@ mod access;
 mod body;
 mod listener;
 mod problem;
+mod resources;
 mod v1;
 
 pub(crate) use access::Access;
@@ -26,7 +27,10 @@ pub(crate) struct Shared {
 
 /// Returns what is served over the socket.
 pub(crate) fn socket_router(shared: Shared) -> Router {
-    v1::routes().layer(middleware::from_fn(access::json_only)).with_state(shared)
+    v1::routes()
+        .layer(middleware::from_fn(access::json_only))
+        .layer(middleware::from_fn(problem::problems_only))
+        .with_state(shared)
 }
 
 /// Returns what is served over TCP: the same behind the checks of `access`.

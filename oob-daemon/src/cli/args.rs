@@ -2,6 +2,7 @@
 
 use crate::failure::Failure;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
+use clap_complete::Shell;
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 /// Talk to your team when the network you are on can no longer be trusted.
@@ -39,8 +40,10 @@ pub(super) enum Verb {
     Up(Up),
     /// Stop the daemon and wait until it is gone.
     Down,
-    /// Show who can be reached.
-    Status,
+    /// Show who can be reached, and who was last heard when.
+    ///
+    /// Example: oob status --watch
+    Status(Status),
     /// Invite somebody into the organisation.
     ///
     /// Example: oob invite --out sam.invite
@@ -71,10 +74,48 @@ pub(super) enum Verb {
         #[command(subcommand)]
         verb: AlertVerb,
     },
+    /// Look for what is wrong with this machine, this home and this network, and say what to do.
+    ///
+    /// It changes nothing, and sends nothing off this machine. Exit code 10 if anything is wrong.
+    ///
+    /// Example: oob doctor
+    Doctor,
+    /// Print what your shell needs to complete commands, options and names.
+    ///
+    /// Example: oob completions bash > ~/.local/share/bash-completion/completions/oob
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+    /// Print the manual page, or write those of all commands into a folder.
+    ///
+    /// Example: oob man --out ~/.local/share/man/man1
+    Man {
+        /// The folder, which must be there.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+    /// What the scripts for shells ask.
+    #[command(name = "__complete", hide = true)]
+    Complete {
+        #[command(subcommand)]
+        what: Complete,
+    },
     /// Watch three daemons on this machine meet and talk.
     ///
     /// Example: oob demo --once
     Demo(Demo),
+}
+
+/// What shells complete with the help of the daemon.
+#[derive(Debug, Subcommand)]
+pub(super) enum Complete {
+    /// Names of the others.
+    People {
+        /// What was typed so far.
+        #[arg(default_value = "", allow_hyphen_values = true)]
+        begin: String,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -116,6 +157,13 @@ pub(super) enum Child {
     Tied,
     /// Outlive it.
     Detached,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Status {
+    /// Show it again every two seconds until Ctrl-C.
+    #[arg(long)]
+    pub(super) watch: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -275,6 +323,27 @@ pub(super) enum Unparsed {
     Shown(String),
     /// They make no sense.
     Misuse { json: bool, failure: Failure },
+}
+
+/// Returns the commands and options that people may see: scripts and manuals would list hidden ones too.
+pub(super) fn visible() -> clap::Command {
+    shown(&Args::command())
+}
+
+fn shown(command: &clap::Command) -> clap::Command {
+    let mut copy = clap::Command::new(command.get_name().to_owned())
+        .args(command.get_arguments().filter(|argument| !argument.is_hide_set()).cloned())
+        .subcommands(command.get_subcommands().filter(|verb| !verb.is_hide_set()).map(shown));
+    if let Some(about) = command.get_about() {
+        copy = copy.about(about.clone());
+    }
+    if let Some(about) = command.get_long_about() {
+        copy = copy.long_about(about.clone());
+    }
+    match command.get_version() {
+        Some(version) => copy.version(version.to_owned()),
+        None => copy,
+    }
 }
 
 /// Reads the command line.

@@ -2,9 +2,10 @@
 
 use super::Stamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// One alert and where everybody stands: what `alert show` prints.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Alert {
     /// Which.
     pub id: String,
@@ -39,7 +40,7 @@ pub struct Alert {
 }
 
 /// What one person answered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AlertAck {
     /// Who.
     pub member: String,
@@ -52,14 +53,14 @@ pub struct AlertAck {
 }
 
 /// The newest alerts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Alerts {
     /// Newest first, 200 at most.
     pub alerts: Vec<Alert>,
 }
 
 /// Raises an alert.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AlertRequest {
     /// What it says.
@@ -79,7 +80,7 @@ pub struct AlertRequest {
 }
 
 /// Answers an alert.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AckRequest {
     /// The word; `null`: seen.

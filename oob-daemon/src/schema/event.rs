@@ -2,9 +2,10 @@
 
 use super::Stamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// One event; the number is the `id` of the server-sent event.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Event {

@@ -2,9 +2,10 @@
 
 use super::Stamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// One text for one target.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SendRequest {
     /// A name, or `person:NAME`.
@@ -14,7 +15,7 @@ pub struct SendRequest {
 }
 
 /// A message that is durable here.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Sent {
     /// Which.
     pub id: String,
@@ -27,7 +28,7 @@ pub struct Sent {
 }
 
 /// One message of a conversation: what `log` prints.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LogEntry {
     /// Which.
     pub id: String,
@@ -43,8 +44,11 @@ pub struct LogEntry {
     pub received: Stamp,
     /// `stored`, `held`, `delivered`, `read` or `expired`.
     pub state: String,
-    /// Devices that keep it for the addressee.
+    /// People whose devices carry it now for the addressee.
     pub held_by: Vec<String>,
+    /// Their names, in the same order.
+    #[serde(default)]
+    pub held_by_names: Vec<String>,
     /// The author's name.
     pub author_name: String,
     /// Its place in this device's history of the conversation.
@@ -52,7 +56,7 @@ pub struct LogEntry {
 }
 
 /// A stretch of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MessagePage {
     /// Which.
     pub conversation: String,
@@ -63,14 +67,14 @@ pub struct MessagePage {
 }
 
 /// The conversations this person can have.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Conversations {
     /// One with each other member.
     pub conversations: Vec<Conversation>,
 }
 
 /// One conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Conversation {
     /// Which.
     pub conversation: String,
@@ -83,7 +87,7 @@ pub struct Conversation {
 }
 
 /// Says up to where a conversation was shown to the user.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReadRequest {
     /// `number` of the newest message shown.
@@ -91,5 +95,5 @@ pub struct ReadRequest {
 }
 
 /// An answer with nothing in it, and a request likewise.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Nothing {}

@@ -5,6 +5,7 @@
 
 mod address;
 mod alert;
+mod doctor;
 mod event;
 mod identity;
 mod invite;
@@ -16,6 +17,7 @@ mod time;
 
 pub use address::{Address, AddressAdd, Addresses, KnownAddress};
 pub use alert::{AckRequest, Alert, AlertAck, AlertRequest, Alerts};
+pub use doctor::{Check, Checks};
 pub use event::Event;
 pub use identity::{Me, Member, Members};
 pub use invite::{Invite, InviteRequest, JoinRequest, Joined};
@@ -24,5 +26,5 @@ pub use message::{
 };
 pub use problem::{ErrorBody, ErrorLine, Problem};
 pub use service::{ApiFile, Health, Ready, Report, Step, Stopped, Stopping};
-pub use status::{Peer, Peers, Status};
+pub use status::{Away, Island, Peer, Peers, Status};
 pub use time::Stamp;

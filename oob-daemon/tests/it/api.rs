@@ -292,21 +292,105 @@ fn events_resume_behind_the_last_one_also_after_a_restart() {
     );
 }
 
+/// Half a request on each of many connections.
+fn half_open(api: &Value, count: usize) -> Vec<TcpStream> {
+    let host = api["url"].as_str().unwrap().strip_prefix("http://").unwrap();
+    let begin = |_| {
+        let mut stream = TcpStream::connect(host).unwrap();
+        stream.write_all(b"GET /api/v1/me HTTP/1.1\r\nHost: ").unwrap();
+        stream
+    };
+    (0..count).map(begin).collect()
+}
+
 #[test]
-fn half_open_connections_do_not_keep_the_command_line_out() {
+fn half_open_connections_give_their_places_back() {
     let home = Home::of("Dana", Some("Harbour Clinic"));
     home.up();
     let api = home.api();
-    let host = api["url"].as_str().unwrap().strip_prefix("http://").unwrap().to_owned();
-    let held: Vec<TcpStream> = (0..200)
-        .map(|_| {
-            let mut stream = TcpStream::connect(&host).unwrap();
-            stream.write_all(b"GET /api/v1/me HTTP/1.1\r\nHost: ").unwrap();
-            stream
-        })
-        .collect();
+    // Every place over TCP is taken. The socket has places of its own, so the command line is not kept out.
+    let mut held = half_open(&api, 64);
     let began = Instant::now();
     assert_eq!(home.json(&["status"])["name"], "Dana");
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
-    drop(held);
+    // The control: over TCP there is no place, for as long as a head may take.
+    let host = api["url"].as_str().unwrap().strip_prefix("http://").unwrap();
+    let mut asking = TcpStream::connect(host).unwrap();
+    let token = api["token"].as_str().unwrap();
+    write!(asking, "GET /api/v1/me HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n").unwrap();
+    asking.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let early = asking.peek(&mut [0; 1]).unwrap_err();
+    assert_eq!(early.kind(), std::io::ErrorKind::WouldBlock);
+    // The half-open ones are ended, and then it is answered.
+    asking.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let (status, body) = answer(&mut asking);
+    assert!(status == 200 && body.contains("Dana"), "{status} {body}");
+    let first = held.first_mut().unwrap();
+    first.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    answer(first);
+}
+
+/// Opens an event stream over the socket and reads the head of its answer.
+fn stream(home: &Home) -> (u16, BufReader<UnixStream>) {
+    let mut stream = UnixStream::connect(home.path().join("oob.sock")).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.write_all(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut reader = BufReader::new(stream);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert!(reader.read_line(&mut head).unwrap() > 0, "{head}");
+    }
+    (head[9..12].parse().unwrap(), reader)
+}
+
+#[test]
+fn open_event_streams_do_not_keep_commands_waiting() {
+    let home = Home::of("Dana", Some("Harbour Clinic"));
+    home.up();
+    let mut streams: Vec<_> = (0..64).map(|_| stream(&home)).collect();
+    assert!(streams.iter().all(|(status, _)| *status == 200));
+    assert_eq!(home.json(&["status"])["name"], "Dana");
+    // One more is refused with a reason, and not kept waiting.
+    let (status, mut refused) = stream(&home);
+    assert_eq!(status, 409);
+    let mut body = vec![0; 20];
+    std::io::Read::read_exact(&mut refused, &mut body).unwrap();
+    drop(refused);
+    // A stream that ends gives its place back, once the daemon has noticed.
+    streams.pop();
+    let limit = Instant::now() + Duration::from_secs(30);
+    while stream(&home).0 != 200 {
+        assert!(Instant::now() < limit, "the place of a stream that ended is not given back");
+    }
+    // Over TCP they are counted by themselves.
+    let (_, event) = thread::scope(|scope| {
+        let reading = scope.spawn(|| events_until(&home.api(), Some(0), |_| true));
+        reading.join().unwrap()
+    });
+    assert_eq!(event["type"], "org");
+}
+
+#[test]
+fn every_refusal_is_a_problem_whatever_was_asked() {
+    let home = Home::of("Dana", Some("Harbour Clinic"));
+    home.up();
+    let api = home.api();
+    let read = br#"{"up_to":1}"#;
+    for (method, path, wanted) in [
+        ("POST", "/api/v1/conversations/nonsense/read", (404, "not_found")),
+        ("POST", "/api/v1/conversations/%ff/read", (400, "bad_request")),
+        ("POST", "/api/v1/conversations/%00/read", (404, "not_found")),
+        ("POST", "/api/v1/conversations/a/b/c/d", (404, "no_such_resource")),
+        ("PUT", "/api/v1/me", (405, "method_not_allowed")),
+        ("GET", "/api/v1/messages", (400, "bad_request")),
+        ("GET", "/api/v1/messages?target=%ff&after=-1", (400, "bad_request")),
+        ("GET", "/api/v1/events/%ff", (404, "no_such_resource")),
+    ] {
+        let body = if method == "GET" { &b""[..] } else { read };
+        let (status, body) = request(&api, method, path, JSON, body);
+        let problem: Value =
+            serde_json::from_str(&body).unwrap_or_else(|e| panic!("{path}: {e}: {body}"));
+        assert_eq!((status, problem["code"].as_str().unwrap()), wanted, "{path} {body}");
+        assert!(problem["hint"].is_string() && problem["status"] == status, "{path} {body}");
+    }
 }

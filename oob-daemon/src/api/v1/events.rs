@@ -1,10 +1,10 @@
 //! `events`: what happens, as server-sent events. The id of each is its number in the store, so a reader that comes back with
 //! `Last-Event-ID` misses nothing, also across restarts of the daemon.
 
-use super::{Shared, problem::Refusal};
+use super::{Shared, listener::Place, problem::Refusal};
 use crate::{failure::Failure, schema};
 use axum::{
-    extract::State,
+    extract::{Extension, State},
     response::{
         IntoResponse, Response,
         sse::{self, KeepAlive, Sse},
@@ -18,7 +18,11 @@ use std::{convert::Infallible, time::Duration};
 /// How often a quiet stream says that it is alive, so that a reader who is gone gives its place back.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-pub(super) async fn stream(State(shared): State<Shared>, headers: HeaderMap) -> Response {
+pub(super) async fn stream(
+    State(shared): State<Shared>,
+    Extension(place): Extension<Place>,
+    headers: HeaderMap,
+) -> Response {
     let cursor = match headers
         .get("last-event-id")
         .map(|id| id.to_str().ok().and_then(|id| id.trim().parse().ok()))
@@ -31,6 +35,9 @@ pub(super) async fn stream(State(shared): State<Shared>, headers: HeaderMap) -> 
             return Refusal(failure).into_response();
         }
     };
+    if let Err(failure) = place.becomes_stream() {
+        return Refusal(failure).into_response();
+    }
     let events = shared.node.events(cursor);
     let stop = shared.stop.clone();
     let stream = numbered(events).take_until(stop.cancelled_owned());

@@ -111,6 +111,8 @@ fn find(shared: &Shared, target: &str) -> Result<Person, Failure> {
 
 /// Writes a message as the log shows it.
 pub(super) fn entry(message: Message) -> LogEntry {
+    let (held_by, held_by_names) =
+        message.held_by.into_iter().map(|(id, name)| (id.to_string(), name)).unzip();
     LogEntry {
         id: message.id.to_string(),
         conversation: message.conversation.to_string(),
@@ -119,8 +121,8 @@ pub(super) fn entry(message: Message) -> LogEntry {
         sent: message.sent.into(),
         received: message.received.into(),
         state: message.state.as_str().to_owned(),
-        // Nobody keeps messages for others in this version.
-        held_by: Vec::new(),
+        held_by,
+        held_by_names,
         author_name: message.author,
         number: message.number,
     }
