@@ -64,6 +64,10 @@ pub(super) enum Verb {
     ///
     /// Example: oob log dana --since 1h
     Log(Log),
+    /// Open the web page of the running daemon.
+    ///
+    /// Example: oob web
+    Web(Web),
     /// Watch three daemons on this machine meet and talk.
     ///
     /// Example: oob demo --once
@@ -182,6 +186,13 @@ pub(super) struct Log {
     /// Only what came within this time.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(super) since: Option<Duration>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Web {
+    /// Print the address and open no browser.
+    #[arg(long)]
+    pub(super) no_open: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -15,6 +15,7 @@ mod log;
 mod send;
 mod status;
 mod up;
+mod web;
 
 use crate::{client::Client, failure::Failure, settings::Home};
 use args::{AddressVerb, Args, Verb};
@@ -60,6 +61,7 @@ fn dispatch(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
         }
         Verb::Send(options) => block_on(send::run(options, &home()?, printer)),
         Verb::Log(options) => block_on(log::run(options, &home()?, printer)).map(done),
+        Verb::Web(options) => block_on(web::run(options, args.json, &home()?, printer)).map(done),
         Verb::Demo(options) => block_on(demonstrate::run(options, printer)),
     }
 }

@@ -12,6 +12,7 @@ mod problem;
 mod service;
 mod status;
 mod time;
+mod web;
 
 pub use address::{Address, AddressAdd, Addresses, KnownAddress};
 pub use event::Event;
@@ -24,3 +25,4 @@ pub use problem::{ErrorBody, ErrorLine, Problem};
 pub use service::{ApiFile, Health, Ready, Report, Step, Stopped, Stopping};
 pub use status::{Peer, Peers, Status};
 pub use time::Stamp;
+pub use web::{WebSessionRequest, WebTicket};

@@ -7,3 +7,4 @@ mod demo;
 mod harness;
 mod netlab;
 mod newcomer;
+mod web;

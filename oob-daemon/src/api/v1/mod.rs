@@ -65,6 +65,7 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/api/v1/conversations/{id}/read", post(conversations::read))
         .route("/api/v1/events", get(events::stream))
         .route("/api/v1/shutdown", post(service::shutdown))
+        .merge(super::web::entry())
         .fallback(no_such_resource)
         .method_not_allowed_fallback(method_not_allowed)
 }
