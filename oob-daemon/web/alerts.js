@@ -65,10 +65,12 @@ export class Alerts extends HTMLElement {
     if (!state) return [];
     const asked = (state.alerts ?? []).filter((alert) => state.asks(alert));
     asked.sort((a, b) => LOUDEST.indexOf(severity(a.severity)) - LOUDEST.indexOf(severity(b.severity)));
-    const own = (state.alerts ?? []).filter(
-      (alert) => !state.asks(alert) && !over(alert) && !state.hidden.has(alert.id) && (alert.outgoing || this.drawn?.has(alert.id)),
+    // What is settled stays until it is put away, so that nothing vanishes from under a hand.
+    const waits = (/** @type {Alert} */ alert) => alert.outgoing && alert.pending.length + alert.unreachable.length > 0;
+    const told = (state.alerts ?? []).filter(
+      (alert) => !state.asks(alert) && !over(alert) && !state.hidden.has(alert.id) && (waits(alert) || this.drawn?.has(alert.id)),
     );
-    return [...asked, ...own];
+    return [...asked, ...told];
   }
 
   show() {

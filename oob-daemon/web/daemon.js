@@ -25,8 +25,8 @@ const PAGE = 50;
 /** Pause before a lost daemon is asked again. */
 const RETRY_MS = 2000;
 
-/** How often the standing of people is read again, since "last heard" grows by itself. */
-const STATUS_MS = 15_000;
+/** How often the standing of people is read again: "last heard" grows by itself, and a daemon that hangs is noticed. */
+const STATUS_MS = 10_000;
 
 /** Events that come together cause one reading. */
 const TOGETHER_MS = 150;
@@ -74,7 +74,7 @@ export class Daemon extends EventTarget {
   /** Begins to follow. */
   follow() {
     this.listen();
-    setInterval(() => this.state.connected && this.soon("standing"), STATUS_MS);
+    setInterval(() => this.soon("standing"), STATUS_MS);
   }
 
   listen() {
@@ -137,9 +137,15 @@ export class Daemon extends EventTarget {
         else if (what === "standing") await this.readStanding();
         else if (what === "newest") await this.readNewest();
         else await this.readAlert(what.slice("alert ".length));
+        // It hung, and the stream did not break.
+        if (!this.state.connected && this.stream?.readyState === EventSource.OPEN) {
+          this.heard(true);
+          this.soon("all");
+        }
       } catch (error) {
-        // The stream tells when the daemon is back, and then everything is read.
-        if (error instanceof ApiError && error.status === 401) this.out();
+        if (!(error instanceof ApiError)) throw error;
+        if (error.status === 401) this.out();
+        if (error.status === 0) this.heard(false);
       }
     };
     this.waiting.set(what, setTimeout(run, after));

@@ -28,7 +28,7 @@ const LISTED = 50;
 const MEANING = {
   info: "to be known",
   warning: "to be acted on",
-  critical: "to be acted on at once: sounds until acknowledged",
+  critical: "to be acted on at once; sounds until acknowledged",
 };
 
 /**
@@ -55,7 +55,7 @@ export function raise(state, daemon) {
   const problem = h("p", { class: "problem", role: "alert" });
   const choices = /** @type {Severity[]} */ (["info", "warning", "critical"]).map((one) => {
     const input = h("input", { type: "radio", name: "severity", value: one, checked: one === "warning" });
-    return h("label", { class: `choice ${one}` }, input, icon(one), h("strong", {}, SEVERITY[one]), ` ${MEANING[one]}`);
+    return h("label", { class: `choice ${one}` }, input, icon(one), h("span", {}, h("strong", {}, SEVERITY[one]), ` ${MEANING[one]}`));
   });
   const chosen = () => severity(choices.map((label) => label.querySelector("input")).find((input) => input?.checked)?.value ?? "");
   const title = h("h2", { id: "raise-title" }, "Raise an alert");
@@ -93,6 +93,7 @@ export function raise(state, daemon) {
     fill(room, left < 0 ? `${count(-left, "byte")} too long` : left < 300 ? `room for ${count(left, "byte")}` : "One or two sentences: what happened, what to do.");
     room.classList.toggle("over", left < 0);
     go.disabled = left < 0;
+    fill(problem);
   }
 
   async function submit(/** @type {Event} */ event) {

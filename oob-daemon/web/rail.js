@@ -118,6 +118,7 @@ export class Rail extends HTMLElement {
  * @returns {string}
  */
 export function whereabouts(person) {
+  if (!person.known) return "not known now";
   if (person.reachable) return "in reach";
   const by = person.heardBy ? ` by ${plainLine(person.heardBy)}` : "";
   const heard = person.lastHeard ? `last heard ${ago(person.lastHeard)}${by}` : "not heard yet";

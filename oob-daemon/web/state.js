@@ -14,7 +14,7 @@
  * @typedef {{member: string, conversation: string, entries: LogEntry[], earlier: number | null}} Log
  *
  * @typedef {{member: string, name: string, reachable: boolean, lastHeard: string | null, heardBy: string | null,
- *   held: number, unread: number, conversation: string}} Person
+ *   held: number, unread: number, known: boolean}} Person
  */
 
 /** Messages kept of the open conversation: hours of talk. Older ones are read again when they are wanted. */
@@ -91,12 +91,12 @@ export class State {
       member: member.member,
       name: member.name,
       // Whoever has a link here is in reach; others may be reached through somebody, which only the daemon knows.
-      reachable: reachable || (this.status?.island ? !away : false),
+      reachable: this.connected && (reachable || (this.status?.island ? !away : false)),
       lastHeard: away?.last_heard ?? heard.at(-1) ?? null,
       heardBy: away?.heard_by_name ?? null,
       held: away?.held ?? 0,
       unread: conversation?.unread ?? 0,
-      conversation: conversation?.conversation ?? "",
+      known: this.connected,
     };
   }
 

@@ -63,8 +63,12 @@ export class Talk extends HTMLElement {
       this.newer,
     );
     fill(this, this.empty, this.whole);
+    // What takes room above or below must not push the newest message out of view.
+    new ResizeObserver(() => {
+      if (this.following && this.view) this.view.scrollTop = this.view.scrollHeight;
+    }).observe(this.view);
     state.watch(["open"], () => this.opened());
-    state.watch(["log", "people"], () => this.show());
+    state.watch(["log", "people", "connection"], () => this.show());
     document.addEventListener("visibilitychange", () => this.seen());
     this.show();
   }

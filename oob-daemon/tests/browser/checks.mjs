@@ -240,6 +240,75 @@ async function one_function_cleans_all_text({ dana, pages }) {
   await page.close();
 }
 
+async function what_is_told_of_people_and_messages_is_in_words({ dana, pages }) {
+  const page = await (await pages.open(dana.ticket())).ready();
+  const said = await page.page.evaluate(async () => {
+    const { ago, count, list, people, progress } = await import("/assets/words.js");
+    const { whereabouts } = await import("/assets/rail.js");
+    const now = Date.parse("2026-11-22T12:00:00.000Z");
+    const before = (seconds) => ago(new Date(now - seconds * 1000).toISOString(), now);
+    const away = { known: true, reachable: false, lastHeard: new Date(Date.now() - 250_000).toISOString(), heardBy: "Eli\u202e", held: 2 };
+    const held = { state: "held", held_by: ["a", "b"] };
+    return [
+      [3, 42, 250, 7300, 200_000].map(before),
+      [before(-60), ago("never"), count(1, "message"), count(0, "message"), people(1), people(3)],
+      [list([]), list(["Dana"]), list(["Dana", "Sam"]), list(["Dana", "Sam", "Eli"]), list(["a", "b", "c", "d", "e"])],
+      [progress({ ...held, held_by_names: ["Rosa", "Eli"] }), progress(held), progress({ state: "held", held_by: [] })],
+      [whereabouts(away), whereabouts({ ...away, heardBy: null, held: 0 }), whereabouts({ ...away, lastHeard: null, held: 1 })],
+    ];
+  });
+  assert.deepEqual(said, [
+    ["just now", "42 s ago", "4 min ago", "2 h ago", "2 days ago"],
+    ["just now", "some time ago", "1 message", "0 messages", "1 person", "3 people"],
+    ["", "Dana", "Dana and Sam", "Dana, Sam and Eli", "a, b, c and 2 more"],
+    ["held by Rosa and Eli", "held by 2 people", "held by others"],
+    [
+      "last heard 4 min ago by Eli\ufffd · 2 messages held for them",
+      "last heard 4 min ago",
+      "not heard yet · 1 message held for them",
+    ],
+  ]);
+  await page.close();
+}
+
+async function what_was_said_while_the_daemon_was_not_heard_is_there_afterwards({ dana, sam, pages }) {
+  // The first stream ends at once, and no other begins until it is said.
+  let streams = 0;
+  let through = false;
+  const before = (context) =>
+    context.route("**/api/v1/events", (route) => {
+      streams += 1;
+      if (through) return route.continue();
+      return streams === 1 ? route.fulfill({ contentType: "text/event-stream", body: ": hello\n\n" }) : route.abort();
+    });
+  const page = await (await pages.open(dana.ticket(), { before })).ready();
+  await page.open("Sam");
+  await page.page.evaluate(() => Object.assign(window, { mark: "not loaded again" }));
+  const lost = page.get(".lost", { hasText: "The daemon does not answer" });
+  await lost.waitFor();
+  await page.get("oob-rail button", { hasText: "Sam" }).locator(".where", { hasText: "not known now" }).waitFor();
+  await sam.send("dana", ...Array.from({ length: 70 }, (_, number) => `meanwhile ${number}`));
+  through = true;
+  await page.shows("meanwhile 69");
+  await lost.waitFor({ state: "detached" });
+  // No hole: what did not come is read on going back.
+  await page.page.getByRole("button", { name: "Earlier messages" }).click();
+  await page.shows("meanwhile 0");
+  await page.page.waitForFunction(() => {
+    const numbers = [...document.querySelectorAll(".message .text")].map((one) => /^meanwhile (\d+)$/.exec(one.textContent)?.[1]);
+    return numbers.filter(Boolean).join() === [...Array(70).keys()].join();
+  });
+  // A daemon that hangs keeps its streams open; it is noticed all the same, and that it goes on as well.
+  await page.context.route("**/api/v1/status", (route) => route.abort());
+  await lost.waitFor({ timeout: 30_000 });
+  await page.context.unroute("**/api/v1/status");
+  await lost.waitFor({ state: "detached", timeout: 30_000 });
+  assert.equal(await page.page.evaluate(() => window.mark), "not loaded again");
+  // A browser complains of each connection that was refused; here they were.
+  page.wrong.splice(0, page.wrong.length, ...page.wrong.filter((line) => !line.includes("net::ERR_FAILED")));
+  await page.close();
+}
+
 async function an_alert_is_heard_until_it_is_acknowledged_by_keyboard({ dana, alerts, pages }) {
   const text = "Do not log in.\nCall <b>Rosa</b> \u202eback.";
   const raised = await alerts.raise(text, "critical");
@@ -393,6 +462,9 @@ async function it_fits_a_narrow_window_and_twice_the_size({ dana, sam, alerts, p
       assert.ok(wide <= size.width, `${name}, ${state}: ${wide} wide`);
       await page.shot(`${name}-${state}`);
     };
+    const out = await pages.open(dana.url, { ...size, expected: [401] });
+    await out.get("code", { hasText: "oob web" }).waitFor();
+    await out.close();
     await page.get("oob-rail button").first().waitFor();
     await fits("people");
     await page.open("Sam");
@@ -413,7 +485,6 @@ async function it_fits_a_narrow_window_and_twice_the_size({ dana, sam, alerts, p
 async function a_lost_daemon_is_said_and_a_new_one_wants_a_new_way_in({ dana, pages }) {
   const page = await (await pages.open(dana.ticket(), { expected: ["401"] })).ready();
   await page.open("Sam");
-  page.wrong.push = () => 0; // A browser complains of each connection that was refused; here they are.
   dana.down();
   await page.get(".lost", { hasText: "The daemon does not answer" }).waitFor();
   await page.get(".mesh", { hasText: "not known now" }).waitFor();
@@ -427,6 +498,7 @@ async function a_lost_daemon_is_said_and_a_new_one_wants_a_new_way_in({ dana, pa
   const again = await (await pages.open(dana.ticket())).ready();
   await again.get(".lost:empty").waitFor({ state: "attached" });
   await again.close();
+  // A browser complains of each connection that was refused, so here the page is closed without asking it.
   await page.context.close();
 }
 
@@ -459,6 +531,8 @@ export const CHECKS = [
   text_from_elsewhere_is_shown_as_text_and_does_nothing,
   a_script_that_ran_or_was_stopped_would_be_noticed,
   one_function_cleans_all_text,
+  what_is_told_of_people_and_messages_is_in_words,
+  what_was_said_while_the_daemon_was_not_heard_is_there_afterwards,
   an_alert_is_heard_until_it_is_acknowledged_by_keyboard,
   raising_an_alert_asks_how_many_it_goes_to,
   everything_can_be_done_by_keyboard,

@@ -117,6 +117,8 @@ export class Page {
   async close() {
     const { ran, violations } = await this.page.evaluate(() => ({ ran: window.__ran, violations: window.__violations }));
     assert.deepEqual({ ran, violations, wrong: this.wrong }, { ran: [], violations: [], wrong: [] });
+    // Words of those who built it are not for those who use it.
+    assert.doesNotMatch(await this.page.locator("body").innerText(), /custody|epoch|anti-entropy|peer id/i);
     await this.context.close();
   }
 }

@@ -24,10 +24,12 @@ fn the_page_holds_what_it_must_in_a_browser() {
         return;
     }
     let two = Two::met();
-    let rosa = Home::of("Rosa", None);
+    // A name is text from elsewhere too.
+    let rosa = Home::of("Rosa<img src=x onerror=ran(6)>", None);
     rosa.up();
     let joined = rosa.json(&["join", two.dana.invite().to_str().unwrap()]);
-    two.dana.json(&["send", "rosa", "welcome", "--wait", "delivered", "--timeout", "30s"]);
+    let member = joined["member"].as_str().unwrap();
+    two.dana.json(&["send", member, "welcome", "--wait", "delivered", "--timeout", "30s"]);
     rosa.down();
 
     let source = Path::new(env!("CARGO_MANIFEST_DIR"));
