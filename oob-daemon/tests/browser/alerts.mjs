@@ -10,6 +10,10 @@ function real(dana, sam) {
   return {
     real: true,
     serve: undefined,
+    /** The page hears of it by itself. */
+    told: async () => {},
+    /** Sam acknowledges. */
+    answer: (id) => sam.ask(`alerts/${id}/ack`, {}),
     /** Pages to whom nobody raised anything. */
     none: (context) => context.route("**/api/v1/alerts", (route) => route.fulfill({ json: { alerts: [] } })),
     async raise(text, severity) {
@@ -49,6 +53,16 @@ function played(dana, sam, rosa) {
   };
   return {
     real: false,
+    /** Without a daemon that tells it, the page looks again. */
+    told: async (page) => {
+      await page.page.reload();
+      await page.ready();
+    },
+    async answer(id) {
+      const alert = all.find((one) => one.id === id);
+      alert.acked.push({ member: sam, name: "Sam", time: new Date().toISOString(), answer: "on my way" });
+      Object.assign(alert, { pending: [], pending_names: [] });
+    },
     async serve(context) {
       await context.route("**/api/v1/alerts", (route) => {
         const request = route.request();

@@ -311,8 +311,9 @@ async function what_was_said_while_the_daemon_was_not_heard_is_there_afterwards(
 
 async function an_alert_is_heard_until_it_is_acknowledged_by_keyboard({ dana, alerts, pages }) {
   const text = "Do not log in.\nCall <b>Rosa</b> \u202eback.";
-  const raised = await alerts.raise(text, "critical");
   const page = await (await pages.open(dana.ticket(), { before: alerts.serve })).ready();
+  const raised = await alerts.raise(text, "critical");
+  await alerts.told(page);
   const banner = page.get(`[data-alert="${raised}"]`);
   await banner.waitFor();
   const said = await banner.getByRole("alert").first().innerText();
@@ -356,6 +357,10 @@ async function raising_an_alert_asks_how_many_it_goes_to({ dana, alerts, pages }
   await banner.getByText("from you").waitFor();
   await banner.getByText(/0 of 2 acknowledged/).waitFor();
   assert.equal(await banner.getByRole("button", { name: "Acknowledge" }).count(), 0);
+  await alerts.answer(await banner.getAttribute("data-alert"));
+  await alerts.told(page);
+  await banner.getByText(/1 of 2 acknowledged · (waiting for|out of reach:) Rosa/).waitFor();
+  await page.shot("answered");
   await page.close();
 }
 
