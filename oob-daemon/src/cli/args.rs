@@ -101,6 +101,10 @@ pub(super) enum Verb {
         #[command(subcommand)]
         what: Complete,
     },
+    /// Open the web page of the running daemon.
+    ///
+    /// Example: oob web
+    Web(Web),
     /// Watch three daemons on this machine meet and talk.
     ///
     /// Example: oob demo --once
@@ -302,6 +306,13 @@ impl Severity {
             Self::Critical => "critical",
         }
     }
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Web {
+    /// Print the address and open no browser.
+    #[arg(long)]
+    pub(super) no_open: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -9,7 +9,7 @@ pub(crate) use api_file::read as read_api_file;
 pub(crate) use stdio::{detach, silence, stop_with_stdin};
 
 use crate::{
-    api::{self, Access, Shared},
+    api::{self, Access, Doorway, Shared},
     failure::Failure,
     schema::Ready,
     settings::Home,
@@ -21,6 +21,7 @@ use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     os::unix::fs::DirBuilderExt,
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::{
@@ -123,9 +124,10 @@ async fn serve_node(
     let url = format!("http://{address}");
     let file = api_file::write(home, &url, &token, socket.path())?;
 
-    let shared = Shared { node: node.clone(), stop: stop.clone() };
+    let doorway = Arc::new(Doorway::new(address));
+    let shared = Shared { node: node.clone(), stop: stop.clone(), doorway: Arc::clone(&doorway) };
     let tasks = TaskTracker::new();
-    tasks.spawn(api::serve_tcp(tcp, shared.clone(), Access::new(address.port(), token)));
+    tasks.spawn(api::serve_tcp(tcp, shared.clone(), Access::new(address.port(), token, doorway)));
     let socket_path = socket.path().display().to_string();
     let (listener, socket_guard) = socket.into_parts();
     tasks.spawn(api::serve_socket(listener, shared));

@@ -3,6 +3,7 @@
 mod alerts;
 mod api;
 mod bad_input;
+mod browser;
 mod cli;
 mod completions;
 mod demo;
@@ -11,3 +12,4 @@ mod harness;
 mod netlab;
 mod newcomer;
 mod openapi;
+mod web;
