@@ -13,6 +13,7 @@
 //!     transport_secret: [seed; 32].into(), // real ones come from a generator
 //!     listen: Listen::Explicit(vec!["/ip4/127.0.0.1/tcp/0".into()]),
 //!     mdns: false,
+//!     beacon: false,
 //!     private_only: true,
 //! };
 //! let (dana, mut danas) = start(config(1)).await?;
@@ -65,6 +66,7 @@ mod identity;
 mod address;
 // layer: settings
 mod config;
+mod topic;
 // layer: streams
 mod join;
 mod protocol;
@@ -76,12 +78,14 @@ mod live;
 // layer: rules without sockets
 mod arbiter;
 mod book;
+mod deaf;
 mod outbox;
 mod redial;
 // layer: what outlives a swarm
 mod shared;
 // layer: the network
 mod admission;
+mod gossip;
 mod listen;
 mod transport;
 // layer: the swarm task
@@ -91,9 +95,13 @@ mod mesh;
 
 pub use address::{AddressError, FoundBy, Transport};
 pub use config::{DEFAULT_PORT, Listen, MeshConfig, MeshError, PORTS_TRIED};
-pub use event::{Counters, DownReason, KnownAddress, Link, MeshEvent, PeerInfo};
+pub use event::{
+    Counters, DownReason, Gossip, GossipId, KnownAddress, Link, MeshEvent, PeerInfo, Verdict,
+};
 pub use join::{JoinError, JoinStream};
 pub use mesh::{Mesh, start};
 pub use queue::{
-    FrameReceiver, FrameSender, RECEIVE_BYTES, RECEIVE_FRAMES, SEND_BYTES, SEND_FRAMES, SendError,
+    FrameReceiver, FrameSender, GOSSIP_BYTES, RECEIVE_BYTES, RECEIVE_FRAMES, SEND_BYTES,
+    SEND_FRAMES, SendError,
 };
+pub use topic::Topic;

@@ -1,5 +1,6 @@
 //! The handle of a running mesh, and the supervisor of its swarm task.
 
+use bytes::Bytes;
 use futures::{StreamExt, stream::FuturesUnordered};
 use libp2p::identity::Keypair;
 use oob_proto::TransportKey;
@@ -14,9 +15,11 @@ use crate::{
     book::Heard,
     config::{MeshConfig, MeshError},
     driver::{Ask, Command, Driver, Plan},
-    event::{Counters, DownReason, KnownAddress, MeshEvent, PeerInfo},
+    event::{Counters, DownReason, GossipId, KnownAddress, MeshEvent, PeerInfo, Verdict},
     join::JoinStream,
+    queue::{self, FrameReceiver, FrameSender, GOSSIP_BYTES, SendError},
     shared::Shared,
+    topic::Topic,
 };
 
 /// Commands that may wait for the swarm task; whoever gives more waits.
@@ -24,6 +27,11 @@ const COMMANDS: usize = 64;
 
 /// Events that may wait for the owner of the mesh; then they wait inside, at most two per peer.
 const EVENTS: usize = 256;
+
+/// Messages for gossip that may wait for the swarm task, and their bytes: one batch of the rules has at most a few
+/// hundred. More are dropped, and sync brings them.
+const PUBLISH: usize = 1_024;
+const PUBLISH_BYTES: usize = 4 * 1024 * 1024;
 
 /// How long the first transport is tried alone when an address leaves open which one.
 const HEAD_START: Duration = Duration::from_millis(300);
@@ -39,6 +47,7 @@ const AFTER_FAULT: Duration = Duration::from_millis(250);
 pub struct Mesh {
     shared: Arc<Shared>,
     commands: mpsc::Sender<Command>,
+    publications: FrameSender,
     ended: watch::Receiver<()>,
 }
 
@@ -47,7 +56,7 @@ pub struct Mesh {
 /// # Errors
 /// See [`MeshError`].
 pub async fn start(config: MeshConfig) -> Result<(Mesh, mpsc::Receiver<MeshEvent>), MeshError> {
-    let MeshConfig { transport_secret, listen, mdns, private_only } = config;
+    let MeshConfig { transport_secret, listen, mdns, beacon: _, private_only } = config;
     let mut secret = transport_secret;
     // Takes the bytes over and wipes them.
     let keypair = Keypair::ed25519_from_bytes(&mut *secret).map_err(|_| MeshError::Secret)?;
@@ -56,25 +65,46 @@ pub async fn start(config: MeshConfig) -> Result<(Mesh, mpsc::Receiver<MeshEvent
     let shared = Arc::new(Shared::new(key, private_only));
     let plan = Plan { keypair, listen, mdns, shared: Arc::clone(&shared) };
     let (commands, receiver) = mpsc::channel(COMMANDS);
-    let receiver = Arc::new(Mutex::new(receiver));
+    let (publications, published) = queue::bounded(PUBLISH, PUBLISH_BYTES);
+    let inlets = Inlets {
+        commands: Arc::new(Mutex::new(receiver)),
+        publications: Arc::new(Mutex::new(published)),
+    };
     let (events, owner) = mpsc::channel(EVENTS);
-    let guard = Arc::clone(&receiver).lock_owned().await;
-    let driver = Driver::start(&plan, guard, events.clone()).await?;
+    let driver = inlets.driver(&plan, &events).await?;
     let (end, ended) = watch::channel(());
     tokio::spawn(async move {
-        supervise(plan, driver, receiver, events).await;
+        supervise(plan, driver, inlets, events).await;
         drop(end);
     });
-    Ok((Mesh { shared, commands, ended }, owner))
+    Ok((Mesh { shared, commands, publications, ended }, owner))
+}
+
+/// What the swarm task takes from the handles, and its successor after it.
+struct Inlets {
+    commands: Arc<Mutex<mpsc::Receiver<Command>>>,
+    publications: Arc<Mutex<FrameReceiver>>,
+}
+
+impl Inlets {
+    async fn driver(
+        &self,
+        plan: &Plan,
+        events: &mpsc::Sender<MeshEvent>,
+    ) -> Result<Driver, MeshError> {
+        let commands = Arc::clone(&self.commands).lock_owned().await;
+        let publications = Arc::clone(&self.publications).lock_owned().await;
+        Driver::start(plan, commands, publications, events.clone()).await
+    }
+
+    /// Whether nobody holds the mesh any more.
+    async fn are_closed(&self) -> bool {
+        self.commands.lock().await.is_closed()
+    }
 }
 
 /// Runs the swarm task. One that panics takes its links along and nothing else: it is replaced.
-async fn supervise(
-    plan: Plan,
-    first: Driver,
-    commands: Arc<Mutex<mpsc::Receiver<Command>>>,
-    events: mpsc::Sender<MeshEvent>,
-) {
+async fn supervise(plan: Plan, first: Driver, inlets: Inlets, events: mpsc::Sender<MeshEvent>) {
     let mut driver = first;
     loop {
         let Err(error) = tokio::spawn(driver.run()).await else { return };
@@ -92,11 +122,10 @@ async fn supervise(
         }
         driver = loop {
             sleep(AFTER_FAULT).await;
-            let guard = Arc::clone(&commands).lock_owned().await;
-            if guard.is_closed() || events.is_closed() {
+            if inlets.are_closed().await || events.is_closed() {
                 return;
             }
-            match Driver::start(&plan, guard, events.clone()).await {
+            match inlets.driver(&plan, &events).await {
                 Ok(driver) => break driver,
                 Err(error) => tracing::error!(%error, "the swarm task could not be replaced yet"),
             }
@@ -118,6 +147,41 @@ impl Mesh {
     /// Returns the port we listen on if the usual one was taken.
     pub fn moved_port(&self) -> Option<u16> {
         self.shared.listening().moved_port
+    }
+
+    /// Gossips under a topic from now on, with every roster peer there is a link to.
+    pub async fn subscribe(&self, topic: Topic) {
+        if self.shared.topic().replace(topic.clone()) == Some(topic) {
+            return;
+        }
+        let (done, is_done) = oneshot::channel();
+        if self.commands.send(Command::Subscribe { done }).await.is_ok() {
+            let _ = is_done.await;
+        }
+    }
+
+    /// Gives a message to everybody reachable, over as many hops as it takes. Nobody says whether it arrives: it is a
+    /// short cut to what sync does anyway.
+    ///
+    /// # Errors
+    /// A message longer than [`GOSSIP_BYTES`], a queue that is full: the message is dropped.
+    pub fn publish(&self, data: Bytes) -> Result<(), SendError> {
+        let len = data.len();
+        if len > GOSSIP_BYTES {
+            return Err(SendError::GossipLength { len });
+        }
+        let queued = self.publications.try_send(data);
+        if queued.is_err() {
+            self.shared.counts.gossip_unsent.add();
+        }
+        queued
+    }
+
+    /// Says what becomes of a message that came by gossip; it is passed on only after [`Verdict::Accept`], and only if
+    /// that comes within eight seconds.
+    pub async fn verdict(&self, id: GossipId, from: TransportKey, verdict: Verdict) {
+        // A mesh that has ended passes nothing on.
+        let _ = self.commands.send(Command::Judge { id, from, verdict }).await;
     }
 
     /// Replaces the set of admitted peers. Links of peers no longer in it are closed before this returns.
@@ -274,9 +338,15 @@ mod tests {
     async fn begin(seed: u8) -> (Mesh, mpsc::Receiver<MeshEvent>) {
         let listen = Listen::Explicit(vec!["/ip4/127.0.0.1/tcp/0".to_owned()]);
         let transport_secret = Zeroizing::new([seed; 32]);
-        start(MeshConfig { transport_secret, listen, mdns: false, private_only: true })
-            .await
-            .unwrap()
+        start(MeshConfig {
+            transport_secret,
+            listen,
+            mdns: false,
+            beacon: false,
+            private_only: true,
+        })
+        .await
+        .unwrap()
     }
 
     /// Waits for an event that fits; how long is the test runner's affair.

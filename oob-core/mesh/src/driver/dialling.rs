@@ -192,7 +192,9 @@ impl Driver {
             None => DialOpts::unknown_peer_id().address(address).build(),
         };
         let id = opts.connection_id();
-        self.swarm.behaviour_mut().admission.expect_join(id);
+        let behaviour = self.swarm.behaviour_mut();
+        behaviour.admission.expect_join(id);
+        behaviour.gossip.expect_join(id);
         self.dials.insert(id, Purpose::Join(ask));
         self.shared.counts.dials.add();
         if let Err(error) = self.swarm.dial(opts) {
