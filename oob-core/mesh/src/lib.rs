@@ -38,7 +38,9 @@
 //!    ▲                  │  admission: who may connect, and to what; bounds
 //!    └────events────────┤  links:     which connection carries the link to a peer
 //!                       │  dialling:  address book, hearings, back-off
-//!                       └  joins:     strangers, and us where we are strangers
+//!                       │  joins:     strangers, and us where we are strangers
+//!                       │  gossip:    messages over several hops, each after its verdict
+//!                       └  surroundings, a task of its own: interfaces, beacons
 //! ```
 //!
 //! The swarm task does no cryptography of ours, no disk and no decoding. If it panics, its links go down, and another
@@ -50,6 +52,7 @@
 //! * Frames of one link arrive in order, each once, unless the link goes down. Nothing is repeated on another link.
 //! * A peer that falls silent is down within 3 seconds; a peer that was taken out of the roster is cut off before
 //!   [`Mesh::allow`] returns.
+//! * Nothing that came by gossip goes further before [`Mesh::verdict`] says so.
 //! * Every queue has a bound. A full one says [`SendError::Full`]; a receiver that is not read slows its sender down.
 //! * With `private_only` nothing is dialled outside loopback, private, link-local and unique local ranges, whoever named it.
 //!
@@ -86,14 +89,20 @@ mod shared;
 // layer: the network
 mod admission;
 mod gossip;
+mod interfaces;
 mod listen;
 mod transport;
+// layer: the air
+mod beacon;
 // layer: the swarm task
 mod driver;
+// layer: beside the swarm task
+mod surroundings;
 // layer: the handle
 mod mesh;
 
 pub use address::{AddressError, FoundBy, Transport};
+pub use beacon::{BEACON_BYTES, BEACON_PORT};
 pub use config::{DEFAULT_PORT, Listen, MeshConfig, MeshError, PORTS_TRIED};
 pub use event::{
     Counters, DownReason, Gossip, GossipId, KnownAddress, Link, MeshEvent, PeerInfo, Verdict,

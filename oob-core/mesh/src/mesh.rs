@@ -12,13 +12,16 @@ use tokio::{
 
 use crate::{
     address::{AddressError, FoundBy, Place, Target},
+    beacon::BEACON_BYTES,
     book::Heard,
     config::{MeshConfig, MeshError},
     driver::{Ask, Command, Driver, Plan},
     event::{Counters, DownReason, GossipId, KnownAddress, MeshEvent, PeerInfo, Verdict},
     join::JoinStream,
+    listen,
     queue::{self, FrameReceiver, FrameSender, GOSSIP_BYTES, SendError},
     shared::Shared,
+    surroundings::Surroundings,
     topic::Topic,
 };
 
@@ -32,6 +35,9 @@ const EVENTS: usize = 256;
 /// hundred. More are dropped, and sync brings them.
 const PUBLISH: usize = 1_024;
 const PUBLISH_BYTES: usize = 4 * 1024 * 1024;
+
+/// Beacons that may wait to be sent: one is made when one is due.
+const BEACONS: usize = 2;
 
 /// How long the first transport is tried alone when an address leaves open which one.
 const HEAD_START: Duration = Duration::from_millis(300);
@@ -48,6 +54,7 @@ pub struct Mesh {
     shared: Arc<Shared>,
     commands: mpsc::Sender<Command>,
     publications: FrameSender,
+    beacons: mpsc::Sender<Bytes>,
     ended: watch::Receiver<()>,
 }
 
@@ -56,13 +63,14 @@ pub struct Mesh {
 /// # Errors
 /// See [`MeshError`].
 pub async fn start(config: MeshConfig) -> Result<(Mesh, mpsc::Receiver<MeshEvent>), MeshError> {
-    let MeshConfig { transport_secret, listen, mdns, beacon: _, private_only } = config;
+    let MeshConfig { transport_secret, listen, mdns, beacon, private_only } = config;
     let mut secret = transport_secret;
     // Takes the bytes over and wipes them.
     let keypair = Keypair::ed25519_from_bytes(&mut *secret).map_err(|_| MeshError::Secret)?;
     let public = keypair.public().try_into_ed25519().map_err(|_| MeshError::Secret)?;
     let key = TransportKey::from(public.to_bytes());
     let shared = Arc::new(Shared::new(key, private_only));
+    let beacon = beacon && !listen::is_loopback_only(&listen);
     let plan = Plan { keypair, listen, mdns, shared: Arc::clone(&shared) };
     let (commands, receiver) = mpsc::channel(COMMANDS);
     let (publications, published) = queue::bounded(PUBLISH, PUBLISH_BYTES);
@@ -72,12 +80,23 @@ pub async fn start(config: MeshConfig) -> Result<(Mesh, mpsc::Receiver<MeshEvent
     };
     let (events, owner) = mpsc::channel(EVENTS);
     let driver = inlets.driver(&plan, &events).await?;
+    let (beacons, to_send) = mpsc::channel(BEACONS);
+    let surroundings = Surroundings {
+        shared: Arc::clone(&shared),
+        commands: commands.downgrade(),
+        events: events.clone(),
+        beacons: beacon.then_some(to_send),
+    };
+    let surroundings = tokio::spawn(surroundings.run());
     let (end, ended) = watch::channel(());
     tokio::spawn(async move {
         supervise(plan, driver, inlets, events).await;
+        surroundings.abort();
+        // Cancelled, or ended before: its sockets are closed.
+        let _ = surroundings.await;
         drop(end);
     });
-    Ok((Mesh { shared, commands, publications, ended }, owner))
+    Ok((Mesh { shared, commands, publications, beacons, ended }, owner))
 }
 
 /// What the swarm task takes from the handles, and its successor after it.
@@ -184,6 +203,21 @@ impl Mesh {
         let _ = self.commands.send(Command::Judge { id, from, verdict }).await;
     }
 
+    /// Sends a beacon on every local network. [`MeshEvent::BeaconDue`] says when.
+    ///
+    /// # Errors
+    /// A beacon longer than [`BEACON_BYTES`], a mesh that sends none, or one before that has not gone out.
+    pub fn send_beacon(&self, data: Bytes) -> Result<(), SendError> {
+        let len = data.len();
+        if len > BEACON_BYTES {
+            return Err(SendError::BeaconLength { len });
+        }
+        self.beacons.try_send(data).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => SendError::Full,
+            mpsc::error::TrySendError::Closed(_) => SendError::Closed,
+        })
+    }
+
     /// Replaces the set of admitted peers. Links of peers no longer in it are closed before this returns.
     pub async fn allow(&self, roster: BTreeSet<TransportKey>) {
         let (done, is_done) = oneshot::channel();
@@ -210,6 +244,11 @@ impl Mesh {
             return Err(AddressError::OtherPeer { text: normalised });
         }
         self.check_private(&places, &normalised)?;
+        // Whoever records a beacon may send it again from wherever he likes: so it leads to no dial of a far address.
+        if found_by == FoundBy::Beacon && !places.iter().all(|place| place.is_private()) {
+            self.shared.counts.addresses_refused.add();
+            return Err(AddressError::NotPrivate { text: normalised });
+        }
         let peer = peer.or(key);
         if peer == Some(self.shared.key) {
             return Ok(normalised);

@@ -39,6 +39,12 @@ pub enum SendError {
         /// Its length.
         len: usize,
     },
+    /// No beacon may be that long.
+    #[error("a beacon of {len} bytes, at most 1200 are allowed")]
+    BeaconLength {
+        /// Its length.
+        len: usize,
+    },
     /// No frame may be that long (or empty).
     #[error("a frame of {len} bytes, 1 to {} are allowed", limits::FRAME_BYTES)]
     Length {

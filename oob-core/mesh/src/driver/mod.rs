@@ -520,7 +520,10 @@ impl Driver {
             place,
             point: endpoint.clone(),
             // A listener on every interface does not say which; a dial never does.
-            local: local.filter(|ip| !ip.is_unspecified()).or_else(|| way_to(place.socket)),
+            local: local
+                .filter(|ip| !ip.is_unspecified())
+                .or_else(|| way_to(place.socket))
+                .map(|ip| ip.to_canonical()),
             found_by,
             role,
             progress: Arc::new(Progress::new()),
