@@ -94,6 +94,7 @@ mod error;
 mod commands;
 mod home;
 // layer: frames
+mod beacon;
 mod join;
 mod screen;
 // layer: running

@@ -48,7 +48,7 @@ pub(crate) struct Waiting {
 #[derive(Debug)]
 pub(crate) enum Heard {
     /// A record that gossip may carry.
-    Judged(Judged),
+    Judged(Box<Judged>),
     /// Such a record, in other bytes than its author made of it.
     Altered,
     /// Nothing that gossip may carry.
@@ -89,10 +89,10 @@ fn hear(bytes: &Bytes, keys: &ScreenKeys) -> Heard {
         return Heard::Altered;
     }
     let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-    Heard::Judged(match kind {
+    Heard::Judged(Box::new(match kind {
         Kind::Envelope(envelope) => judge_envelope(envelope, len, keys),
         kind => Judged::Now(Arrived { bytes: len, frame: Screened::Other(kind) }),
-    })
+    }))
 }
 
 /// Judges frames in their order.

@@ -206,7 +206,7 @@ fn decide(
     now: Instant,
 ) -> Fate {
     let judged = match heard {
-        Heard::Judged(judged) => judged,
+        Heard::Judged(judged) => *judged,
         Heard::Altered => return Fate::ends(Verdict::Ignore),
         Heard::NotForGossip => return Fate::ends(Verdict::Reject),
     };

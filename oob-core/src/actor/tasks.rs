@@ -7,8 +7,10 @@ use super::{
     rules::{self, Learned, Outlets},
 };
 use crate::{
+    beacon::{self, Beacons},
     commands::{self, Commands, Fate, Work},
     error::Error,
+    home::{self, wall_ms},
     join::{self, Gate},
 };
 use oob_engine::{
@@ -202,6 +204,7 @@ async fn serve(shared: &Shared, inlet: Inlet) {
         return;
     }
     let joins = Arc::new(Semaphore::new(JOINS));
+    let mut beacons = Beacons::default();
     let mut next_link = 0_u64;
     let mut readers: BTreeMap<TransportKey, CancellationToken> = BTreeMap::new();
     let mut shown: BTreeMap<TransportKey, Instant> = BTreeMap::new();
@@ -242,6 +245,24 @@ async fn serve(shared: &Shared, inlet: Inlet) {
                         tracing::debug!(%error, "a member did not hear us out");
                     }
                 });
+            }
+            MeshEvent::BeaconDue => {
+                let snapshot = Arc::clone(&shared.gate.snapshots.borrow());
+                let (mesh, now) = (&shared.gate.mesh, wall_ms() / 1_000);
+                let beacon = beacons.make(&mut home::rng(), &snapshot, &mesh.listening(), now);
+                // One that cannot go out now is made again when the next is due.
+                let _ = beacon.map(|beacon| mesh.send_beacon(beacon));
+            }
+            MeshEvent::Beacon { data, from } => {
+                let snapshot = Arc::clone(&shared.gate.snapshots.borrow());
+                let heard = beacon::hear(&snapshot, &data, from);
+                for (peer, address) in heard.iter().flat_map(beacon::Heard::places) {
+                    let learned =
+                        shared.gate.mesh.learn(Some(peer), address, FoundBy::Beacon).await;
+                    if let Err(error) = learned {
+                        tracing::debug!(%error, "an address of a beacon is not used");
+                    }
+                }
             }
             // The mesh lets no more exist than have a place there.
             MeshEvent::Gossip(message) => drop(gossips.try_send(message)),
