@@ -84,13 +84,6 @@ pub(crate) struct Heard {
     pub(crate) addresses: Vec<String>,
 }
 
-impl Heard {
-    /// Returns each address with whom to expect there.
-    pub(crate) fn places(&self) -> impl Iterator<Item = (TransportKey, &str)> {
-        self.addresses.iter().map(|address| (self.peer, address.as_str()))
-    }
-}
-
 /// Opens a beacon of another member's device; anything else says nothing.
 pub(crate) fn hear(snapshot: &Snapshot, data: &[u8], from: SocketAddr) -> Option<Heard> {
     let mut keys = snapshot.beacons.iter().take(KEYS);

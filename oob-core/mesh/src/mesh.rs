@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures::{StreamExt, stream::FuturesUnordered};
 use libp2p::identity::Keypair;
-use oob_proto::TransportKey;
+use oob_proto::{TransportKey, limits};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::{
     sync::{Mutex, mpsc, oneshot, watch},
@@ -244,11 +244,6 @@ impl Mesh {
             return Err(AddressError::OtherPeer { text: normalised });
         }
         self.check_private(&places, &normalised)?;
-        // Whoever records a beacon may send it again from wherever he likes: so it leads to no dial of a far address.
-        if found_by == FoundBy::Beacon && !places.iter().all(|place| place.is_private()) {
-            self.shared.counts.addresses_refused.add();
-            return Err(AddressError::NotPrivate { text: normalised });
-        }
         let peer = peer.or(key);
         if peer == Some(self.shared.key) {
             return Ok(normalised);
@@ -273,6 +268,39 @@ impl Mesh {
             self.commands.send(command).await.map_err(|_| AddressError::Stopped)?;
         }
         Ok(normalised)
+    }
+
+    /// Learns where a beacon says a roster peer is, as multiaddrs, and dials it at once if any of that is new. Addresses that
+    /// may not be dialled, and those outside the private ranges, are passed over: whoever records a beacon may send it
+    /// again from wherever he likes.
+    pub async fn learn_beacon(&self, peer: TransportKey, addresses: &[String]) {
+        let (roster, now) = (self.shared.roster().clone(), Instant::now());
+        if peer == self.shared.key || !roster.contains(&peer) {
+            return;
+        }
+        let mut best = Heard::Refused;
+        for address in addresses.iter().take(limits::ADDRESSES_PER_PEER) {
+            let places = Target::parse(address).map(|target| target.places).unwrap_or_default();
+            for place in places {
+                let mut heard = Heard::Refused;
+                if place.is_private() {
+                    heard = self.shared.book().hear(peer, place, FoundBy::Beacon, &roster, now);
+                }
+                match heard {
+                    Heard::New => best = Heard::New,
+                    Heard::Again if best == Heard::Refused => best = Heard::Again,
+                    Heard::Again => {}
+                    Heard::Refused => self.shared.counts.addresses_refused.add(),
+                }
+            }
+        }
+        let command = match best {
+            Heard::New => Command::HeardElsewhere { key: peer },
+            Heard::Again => Command::Heard { key: peer },
+            Heard::Refused => return,
+        };
+        // A mesh that has ended dials nobody.
+        let _ = self.commands.send(command).await;
     }
 
     fn check_private(&self, places: &[Place], text: &str) -> Result<(), AddressError> {

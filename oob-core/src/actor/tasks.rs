@@ -256,12 +256,8 @@ async fn serve(shared: &Shared, inlet: Inlet) {
             MeshEvent::Beacon { data, from } => {
                 let snapshot = Arc::clone(&shared.gate.snapshots.borrow());
                 let heard = beacon::hear(&snapshot, &data, from);
-                for (peer, address) in heard.iter().flat_map(beacon::Heard::places) {
-                    let learned =
-                        shared.gate.mesh.learn(Some(peer), address, FoundBy::Beacon).await;
-                    if let Err(error) = learned {
-                        tracing::debug!(%error, "an address of a beacon is not used");
-                    }
+                if let Some(beacon::Heard { peer, addresses }) = heard {
+                    shared.gate.mesh.learn_beacon(peer, &addresses).await;
                 }
             }
             // The mesh lets no more exist than have a place there.

@@ -89,6 +89,10 @@ pub(crate) enum Command {
     Heard {
         key: TransportKey,
     },
+    /// A peer said that it is somewhere new.
+    HeardElsewhere {
+        key: TransportKey,
+    },
     HeardUnknown {
         place: Place,
     },
@@ -396,6 +400,7 @@ impl Driver {
                 let _ = done.send(());
             }
             Command::Heard { key } => self.hear(key),
+            Command::HeardElsewhere { key } => self.hear_elsewhere(key),
             Command::HeardUnknown { place } => self.hear_unknown(place),
             Command::Join(ask) => self.dial_join(ask),
             Command::Disconnect { key, done } => {
