@@ -47,6 +47,19 @@ impl Beacon {
     /// # Errors
     /// None that happens: the cipher takes any content of this length.
     pub fn seal(&self, rng: &mut impl CryptoRng, key: &BeaconKey) -> Result<Vec<u8>, BeaconError> {
+        let plain = self.plain();
+        let mut nonce = [0; NONCE];
+        rng.fill_bytes(&mut nonce);
+        let secret = key.export_secret();
+        let sealed = XChaCha20Poly1305::new((&*secret).into())
+            .encrypt(&XNonce::from(nonce), Payload { msg: &plain, aad: CONTEXT })
+            .map_err(|_| BeaconError::Closed)?;
+        let mut bytes = nonce.to_vec();
+        bytes.extend_from_slice(&sealed);
+        Ok(bytes)
+    }
+
+    fn plain(&self) -> Vec<u8> {
         let mut plain = Vec::with_capacity(PLAIN);
         plain.push(VERSION);
         plain.extend_from_slice(self.transport.as_bytes());
@@ -62,15 +75,7 @@ impl Beacon {
         }
         // An address of zeros is no address.
         plain.resize(PLAIN, 0);
-        let mut nonce = [0; NONCE];
-        rng.fill_bytes(&mut nonce);
-        let secret = key.export_secret();
-        let sealed = XChaCha20Poly1305::new((&*secret).into())
-            .encrypt(&XNonce::from(nonce), Payload { msg: &plain, aad: CONTEXT })
-            .map_err(|_| BeaconError::Closed)?;
-        let mut bytes = nonce.to_vec();
-        bytes.extend_from_slice(&sealed);
-        Ok(bytes)
+        plain
     }
 
     /// Opens one.
@@ -134,6 +139,7 @@ pub enum BeaconError {
 mod tests {
     use super::*;
     use crate::epoch::EpochSecret;
+    use data_encoding::HEXLOWER as HEX;
     use rand::{SeedableRng, rngs::StdRng};
 
     fn beacon(addresses: &[&str]) -> Beacon {
@@ -178,6 +184,24 @@ mod tests {
             let bytes = vec![0; len];
             assert_eq!(Beacon::open(&key, &bytes), Err(BeaconError::Length { found: len }));
         }
+    }
+
+    /// Written out by hand from the specification.
+    #[test]
+    fn golden_beacon() {
+        let golden = [
+            "01".to_owned(),
+            "07".repeat(32),
+            "000000006ab13b80".to_owned(),
+            "12c112c2".to_owned(),
+            "fd000000000000000000000000000001".to_owned(),
+            "00000000000000000000ffff0a000001".to_owned(),
+            "00".repeat(2 * 16 + 35),
+        ]
+        .concat();
+        let beacon = beacon(&["fd00::1", "10.0.0.1"]);
+        assert_eq!(HEX.encode(&beacon.plain()), golden);
+        assert_eq!(Beacon::read(&beacon.plain()), Some(beacon));
     }
 
     #[test]
