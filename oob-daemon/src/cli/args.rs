@@ -149,6 +149,9 @@ pub(super) struct Up {
     /// Neither look for others by mDNS nor answer.
     #[arg(long)]
     pub(super) no_mdns: bool,
+    /// Send no beacons on the local networks, and listen to none.
+    #[arg(long)]
+    pub(super) no_beacon: bool,
     /// How this daemon was started by another process of oob.
     #[arg(long, hide = true, requires = "foreground")]
     pub(super) child: Option<Child>,

@@ -45,6 +45,7 @@ pub(crate) struct Start {
     /// Where the local API listens besides the socket; port 0 takes a free one.
     pub(crate) api: SocketAddr,
     pub(crate) mdns: bool,
+    pub(crate) beacon: bool,
 }
 
 /// Refuses every address that others could reach: the local API is for this machine. Of the loopback addresses only the two
@@ -82,6 +83,7 @@ pub(crate) async fn serve(
         .passphrase(start.passphrase)
         .listen(listen)
         .mdns(start.mdns && settings.mdns.unwrap_or(true))
+        .beacon(start.beacon && settings.beacon.unwrap_or(true))
         .spawn()
         .await?;
     // From here on the home's lock is ours, and with it the right to its log, socket and api.json.
