@@ -2,7 +2,9 @@
 
 use crate::{
     actor,
-    api::{Addresses, Cursor, Events, Identity, Invite, Message, Org, Person, Receipt, Status},
+    api::{
+        Addresses, Alerts, Cursor, Events, Identity, Invite, Message, Org, Person, Receipt, Status,
+    },
     config::{Config, Preset},
     error::Error,
     handle::Handle,
@@ -269,6 +271,11 @@ impl Node {
     /// Returns the addresses this node knows, and the way to type in another.
     pub fn addresses(&self) -> Addresses {
         Addresses::of(&self.handle)
+    }
+
+    /// Returns the alerts, and the way to raise and answer them.
+    pub fn alerts(&self) -> Alerts {
+        Alerts::of(&self.handle)
     }
 
     /// Returns what happens from `cursor` on. Subscribe before acting, and nothing is missed.

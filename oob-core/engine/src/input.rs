@@ -4,10 +4,10 @@ pub use crate::model::{LinkId, Ticket};
 
 use crate::{
     envelope::Screened,
-    model::{DeviceClass, Name, Role, Text},
+    model::{AlertAnswer, AlertText, DeviceClass, Name, Role, Severity, Text},
 };
 use oob_crypto::DhPublic;
-use oob_proto::{ConversationId, MemberId, TransportKey, wire};
+use oob_proto::{AlertId, ConversationId, DeviceId, MemberId, TransportKey, wire};
 
 /// One thing that happened.
 #[derive(Debug)]
@@ -60,6 +60,8 @@ pub enum Input {
 pub struct Arrived {
     /// Encoded length, for the credit given back.
     pub bytes: u64,
+    /// How old the neighbour says the record is, seconds.
+    pub age_s: u32,
     /// What it is.
     pub frame: Screened,
 }
@@ -119,6 +121,12 @@ pub enum Command {
     },
     /// What this device shows to a member that has not heard of it: its redemption and the ancestors. Reply: `Show`.
     JoinShow,
+    /// Takes a device out of the organisation for good: any other by the admin, one's own others by anybody. New epochs
+    /// follow in the same batch. Only the engine and the simulator have this so far. Reply: `Done`.
+    RevokeDevice {
+        /// Which.
+        device: DeviceId,
+    },
     /// Takes operations that somebody showed; they are checked like any others. Reply: `Done`.
     Learn {
         /// The operations, parents first.
@@ -137,6 +145,24 @@ pub enum Command {
         conversation: ConversationId,
         /// `Message::number` of the newest shown.
         up_to: u64,
+    },
+    /// Alerts everybody. Reply: `Alert`, once durable.
+    RaiseAlert {
+        /// How much it asks for.
+        severity: Severity,
+        /// What.
+        text: AlertText,
+        /// How long it asks for attention, milliseconds; at most seven days.
+        life_ms: u64,
+        /// Words to answer with, at most eight; none: any.
+        answers: Vec<AlertAnswer>,
+    },
+    /// Answers an alert for this device's person: a word, or none for "seen". Reply: `Done`.
+    AckAlert {
+        /// Which.
+        id: AlertId,
+        /// What.
+        answer: Option<AlertAnswer>,
     },
     /// Keeps an address typed by a person. Reply: `Done`.
     AddAddress {

@@ -36,6 +36,8 @@ pub mod model;
 pub mod effect;
 pub mod event;
 pub mod snapshot;
+// layer: names of records
+pub mod record;
 // layer: edge
 pub mod envelope;
 pub mod input;
@@ -47,21 +49,28 @@ mod own;
 // layer: the organisation
 mod roster;
 // layer: what is kept
+mod custody;
 mod directory;
 mod epochs;
+mod holders;
 mod outbox;
+mod releases;
 mod seen;
 mod session;
 // layer: sending
 mod post;
 // layer: features
+mod alert;
 mod conversation;
 mod sync;
 // layer: all state
 mod state;
 // layer: between devices
+mod carrying;
 mod frames;
 mod join;
+mod nearness;
+mod rotation;
 // layer: the whole
 mod engine;
 

@@ -1,24 +1,28 @@
 //! All of a device's state in memory, loaded from its store and saved to it once per batch.
 
 use crate::{
+    alert::{Alerts, Broadcast},
     conversation::{Conversations, Direct},
+    custody::Custody,
     cx::Cx,
     directory::Directory,
     effect::CommandError,
-    epochs::Epochs,
-    model::{Device, Ring},
+    epochs::{Epochs, Rotation},
+    holders::Holders,
+    model::{Device, Now, Ring},
     outbox::Outbox,
     own::{Identity, Life, Membership},
     post::Post,
+    releases::Releases,
     roster::Organisation,
     seen::Seen,
     session::{OwnBundles, Peers},
-    snapshot::{Me, OrgInfo, RosterView, ScreenKeys, Snapshot},
+    snapshot::{Me, Nearby, OrgInfo, Owed, RosterView, ScreenKeys, Snapshot},
     stored::{self, RecordError},
-    sync::Links,
+    sync::{HeardOf, Links},
 };
 use oob_crypto::BeaconKey;
-use oob_proto::{DeviceId, EpochId, MemberId, OrgId, TransportKey, wire};
+use oob_proto::{DeviceId, EpochId, Incarnation, MemberId, OrgId, TransportKey, wire};
 use oob_store::{Order, Store};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -35,18 +39,35 @@ pub(crate) struct State {
     pub(crate) life: Life,
     pub(crate) organisation: Option<Organisation>,
     pub(crate) epochs: Epochs,
+    pub(crate) rotation: Rotation,
     pub(crate) directory: Directory,
     pub(crate) bundles: OwnBundles,
     pub(crate) peers: Peers,
     pub(crate) seen: Seen,
     pub(crate) outbox: Outbox,
+    pub(crate) custody: Custody,
+    pub(crate) releases: Releases,
+    pub(crate) holders: Holders,
     pub(crate) conversations: Conversations,
+    pub(crate) alerts: Alerts,
     pub(crate) links: Links,
     pub(crate) listening: Vec<String>,
     pub(crate) neighbours: BTreeMap<DeviceId, wire::StoredNeighbour>,
     pub(crate) typed: Vec<String>,
+    /// Who was heard by others.
+    pub(crate) nearby: BTreeMap<DeviceId, HeardOf>,
+    /// Neighbours that sent too much that was bad, and until when they are shut out.
+    pub(crate) shunned: BTreeMap<DeviceId, u64>,
+    /// What version of what is known here each neighbour was told last.
+    pub(crate) told: BTreeMap<DeviceId, u64>,
+    /// What is handled just now came by gossip.
+    pub(crate) by_gossip: bool,
+    /// Wall and running time of the batch the last snapshot is of.
+    pub(crate) snapshot_time: (u64, u64),
     /// Devices whose state is in memory.
     loaded: BTreeSet<DeviceId>,
+    /// Version of the roster that [`Self::refresh_roster`] acted on.
+    applied: u64,
     /// Screening keys changed in this batch.
     pub(crate) rekeyed: bool,
     /// Something else that a snapshot shows changed in this batch.
@@ -56,6 +77,8 @@ pub(crate) struct State {
     beacons: Arc<Vec<(EpochId, BeaconKey)>>,
     addresses: Arc<Vec<(Option<TransportKey>, String)>>,
     last_heard: Arc<BTreeMap<DeviceId, u64>>,
+    near: Arc<BTreeMap<DeviceId, Nearby>>,
+    owed: Arc<BTreeMap<MemberId, Owed>>,
 }
 
 impl State {
@@ -67,17 +90,28 @@ impl State {
             membership: None,
             organisation: None,
             epochs: Epochs::default(),
+            rotation: Rotation::default(),
             directory: Directory::default(),
             bundles: OwnBundles::default(),
             peers: Peers::default(),
             seen: Seen::default(),
             outbox: Outbox::default(),
+            custody: Custody::default(),
+            releases: Releases::default(),
+            holders: Holders::default(),
             conversations: Conversations::default(),
+            alerts: Alerts::default(),
             links: Links::default(),
             listening: Vec::new(),
             neighbours: BTreeMap::new(),
             typed: Vec::new(),
+            nearby: BTreeMap::new(),
+            shunned: BTreeMap::new(),
+            told: BTreeMap::new(),
+            by_gossip: false,
+            snapshot_time: (0, 0),
             loaded: BTreeSet::new(),
+            applied: 0,
             rekeyed: true,
             changed: true,
             view: Arc::default(),
@@ -85,6 +119,8 @@ impl State {
             beacons: Arc::default(),
             addresses: Arc::default(),
             last_heard: Arc::default(),
+            near: Arc::default(),
+            owed: Arc::default(),
         }
     }
 
@@ -96,6 +132,7 @@ impl State {
         state.membership = Membership::load(store, &state.identity.uik.public())?;
         state.bundles = OwnBundles::load(store)?;
         state.conversations = Conversations::load(store)?;
+        state.alerts = Alerts::load(store)?;
         for (_, bytes) in
             store.scan(&stored::typed_addresses(), .., Order::Ascending, TYPED_ADDRESSES)?
         {
@@ -106,7 +143,12 @@ impl State {
         };
         let organisation = Organisation::load(store, org)?;
         state.epochs = Epochs::load(store)?;
-        let devices: Vec<Device> = organisation.roster().view.devices.values().cloned().collect();
+        state.epochs.judge(&organisation);
+        state.releases = Releases::load(store)?;
+        state.holders = Holders::load(store)?;
+        let me = state.identity.device;
+        state.custody.load(store, &me, state.life.incarnation)?;
+        let devices: Vec<Device> = organisation.roster().with_former().cloned().collect();
         state.organisation = Some(organisation);
         for device in &devices {
             state.load_device(store, &org, device)?;
@@ -128,6 +170,10 @@ impl State {
         self.directory.load(store, org, device)?;
         self.peers.load(store, &device.id)?;
         self.seen.load(store, &device.id)?;
+        let lives: Vec<Incarnation> = self.seen.lives_of(&device.id).collect();
+        for life in lives {
+            self.custody.load(store, &device.id, life)?;
+        }
         self.outbox.load(store, &device.id)?;
         let known = stored::read(store, &stored::neighbour(&device.id), stored::ONLY, "neighbour")?;
         if let Some(known) = known {
@@ -140,8 +186,9 @@ impl State {
     pub(crate) fn save(&mut self, store: &mut Store, elapsed_ms: u64) {
         self.seen.save_dirty(store);
         self.conversations.save_dirty(store);
-        self.outbox.save_fresh(store);
         self.peers.save_dirty(store, elapsed_ms);
+        self.releases.save_fresh(store);
+        self.holders.save_if_dirty(store);
         self.life.save_if_dirty(store);
     }
 
@@ -160,6 +207,11 @@ impl State {
     /// A device of the roster.
     pub(crate) fn device(&self, id: &DeviceId) -> Option<Device> {
         self.organisation.as_ref()?.roster().view.devices.get(id).cloned()
+    }
+
+    /// The device of a record, if it stands: see `Roster::author_of`.
+    pub(crate) fn author_of(&self, id: &DeviceId, life: Incarnation, seq: u64) -> Option<Device> {
+        self.organisation.as_ref()?.roster().author_of(id, life, seq).cloned()
     }
 
     /// Runs a rule of conversations with what it may touch; nothing without an organisation.
@@ -190,6 +242,24 @@ impl State {
         Some(rule(&mut direct, &mut post))
     }
 
+    /// Runs a rule of alerts with what it may touch; nothing without an organisation.
+    pub(crate) fn with_alerts<T>(
+        &mut self,
+        rule: impl FnOnce(&mut Broadcast<'_>) -> T,
+    ) -> Option<T> {
+        let organisation = self.organisation.as_ref()?;
+        let mut broadcast = Broadcast {
+            all: &mut self.alerts,
+            roster: &organisation.roster().view,
+            org: &organisation.id,
+            me: &self.membership.as_ref()?.member,
+            identity: &self.identity,
+            life: &mut self.life,
+            epochs: &self.epochs,
+        };
+        Some(rule(&mut broadcast))
+    }
+
     /// Judges the log again if it grew, and takes what it brings: certificates in requests to join. Streams of devices
     /// that are not in the roster any more are to be closed by the caller.
     pub(crate) fn refresh_roster(
@@ -197,30 +267,36 @@ impl State {
         cx: &mut Cx<'_>,
     ) -> Result<Vec<crate::model::LinkId>, RecordError> {
         let Some(organisation) = &mut self.organisation else { return Ok(Vec::new()) };
-        if !organisation.refresh() {
+        // A rule may have judged it before, for a look at who is in.
+        organisation.refresh();
+        let version = organisation.roster().view.version;
+        if std::mem::replace(&mut self.applied, version) == version {
             return Ok(Vec::new());
         }
         self.changed = true;
         self.rekeyed = true;
         let org = organisation.id;
-        let devices: Vec<Device> = organisation.roster().view.devices.values().cloned().collect();
+        let devices: Vec<Device> = organisation.roster().with_former().cloned().collect();
+        let standing: BTreeSet<DeviceId> =
+            organisation.roster().view.devices.keys().copied().collect();
+        self.epochs.judge(organisation);
+        self.epochs.age(cx);
         for device in &devices {
             self.load_device(cx.store, &org, device)?;
         }
-        let standing: BTreeSet<DeviceId> = devices.iter().map(|device| device.id).collect();
-        if let Some(organisation) = &self.organisation {
-            for claim in organisation.join_claims() {
-                let device = devices.iter().find(|device| device.id == claim.keys.id);
-                let Some(device) = device.filter(|device| device.id != self.identity.device) else {
-                    continue;
-                };
-                // Where something newer is known, a certificate from the request to join says nothing.
-                if self.directory.bundle(&device.id).is_none() {
-                    self.directory.take_relay(cx, &org, device, &claim.relay_cert);
-                    self.directory.take_bundle(cx, &org, device, &claim.bundle);
-                }
-            }
+        let me = self.identity.device;
+        let claims = self.organisation.iter().flat_map(|organisation| organisation.join_claims());
+        // Where something newer is known, a certificate from the request to join says nothing.
+        let new = claims
+            .filter(|claim| claim.keys.id != me && self.directory.bundle(&claim.keys.id).is_none());
+        let new: Vec<_> =
+            new.map(|claim| (claim.relay_cert.clone(), claim.bundle.clone())).collect();
+        for (relay_cert, bundle) in new {
+            self.relay_cert(cx, None, &relay_cert);
+            self.bundle(cx, None, &bundle);
         }
+        self.apply_cuts(cx)?;
+        self.retry_grants(cx);
         Ok(self.links.outside(&standing))
     }
 
@@ -233,7 +309,8 @@ impl State {
     }
 
     /// Builds the snapshot of what is durable now.
-    pub(crate) fn snapshot(&mut self, version: u64, last_event: u64) -> Snapshot {
+    pub(crate) fn snapshot(&mut self, version: u64, last_event: u64, now: Now) -> Snapshot {
+        self.snapshot_time = (now.wall_ms, now.mono_ms);
         let name = match (&self.organisation, &self.membership) {
             (Some(organisation), Some(membership)) => {
                 let member = organisation.roster().view.members.get(&membership.member);
@@ -251,12 +328,17 @@ impl State {
                 org: self.org_id(),
                 headers: self
                     .epochs
-                    .newest_first()
+                    .preferred_first()
                     .map(|epoch| (epoch.id, epoch.header.clone()))
                     .collect(),
                 relays: self.directory.relays(),
+                removed: self
+                    .organisation
+                    .as_ref()
+                    .map(|organisation| organisation.roster().record_cuts())
+                    .unwrap_or_default(),
             });
-            let core = self.epochs.newest_first().filter(|epoch| epoch.ring == Ring::Core);
+            let core = self.epochs.preferred_first().filter(|epoch| epoch.ring == Ring::Core);
             self.beacons =
                 Arc::new(core.map(|epoch| (epoch.id, epoch.secret.beacon_key())).collect());
         }
@@ -266,6 +348,10 @@ impl State {
             let heard = self.neighbours.iter().filter(|(_, known)| known.last_heard_ms > 0);
             self.last_heard =
                 Arc::new(heard.map(|(id, known)| (*id, known.last_heard_ms)).collect());
+            self.near = Arc::new(self.nearby_view());
+            self.owed = Arc::new(self.owed_view(&self.owed, true));
+        } else if self.owed.values().map(|of| of.messages).sum::<u64>() != self.outbox.messages() {
+            self.owed = Arc::new(self.owed_view(&self.owed, false));
         }
         Snapshot {
             version,
@@ -282,10 +368,12 @@ impl State {
             screening: Arc::clone(&self.screening),
             beacons: Arc::clone(&self.beacons),
             outbox: self.outbox.messages(),
-            held: 0,
+            held: self.custody.envelopes(),
+            carried_bytes: self.custody.bytes(),
+            not_carried: self.custody.refused(),
             last_heard: Arc::clone(&self.last_heard),
-            nearby: Arc::default(),
-            owed: Arc::default(),
+            nearby: Arc::clone(&self.near),
+            owed: Arc::clone(&self.owed),
             addresses: Arc::clone(&self.addresses),
             last_event,
         }

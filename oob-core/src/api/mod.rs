@@ -1,18 +1,22 @@
 //! What people who embed oob hold in their hands, one file for each noun.
 
 // layer: words
+mod alert;
 mod identity;
 mod invite;
 mod island;
 mod message;
 // layer: handles
 mod addresses;
+mod alerts;
 mod events;
 mod org;
 mod person;
 mod status;
 
 pub use addresses::{Addresses, KnownAddress};
+pub use alert::{Alert, AlertAck, AlertAcked, AlertAsked, AlertOptions, AlertStatus};
+pub use alerts::Alerts;
 pub use events::{Cursor, Event, Events, PeerChange};
 pub use identity::{Identity, OrgSummary};
 pub use invite::{Invite, InviteOptions, IssuedInvite};

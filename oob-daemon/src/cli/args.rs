@@ -67,6 +67,13 @@ pub(super) enum Verb {
     ///
     /// Example: oob log dana --since 1h
     Log(Log),
+    /// Alert everybody, and see who has answered.
+    ///
+    /// Example: oob alert send "Do not log in. Mail is compromised." --severity critical
+    Alert {
+        #[command(subcommand)]
+        verb: AlertVerb,
+    },
     /// Look for what is wrong with this machine, this home and this network, and say what to do.
     ///
     /// It changes nothing, and sends nothing off this machine. Exit code 10 if anything is wrong.
@@ -232,6 +239,71 @@ pub(super) struct Log {
     pub(super) since: Option<Duration>,
 }
 
+#[derive(Debug, Subcommand)]
+pub(super) enum AlertVerb {
+    /// Alert everybody.
+    ///
+    /// Example: oob alert send "Do not log in. Mail is compromised." --severity critical
+    Send(AlertSend),
+    /// List the alerts, newest first.
+    List,
+    /// Show one alert, who has acknowledged it, who has not, and who is out of reach.
+    ///
+    /// Example: oob alert show k3vqx2mf
+    Show {
+        /// Its id; a beginning that no other has is enough.
+        id: String,
+    },
+    /// Acknowledge an alert.
+    ///
+    /// Example: oob alert ack k3vqx2mf --answer safe
+    Ack {
+        /// Its id; a beginning that no other has is enough.
+        id: String,
+        /// Say this word, such as safe; another one later replaces it.
+        #[arg(long, value_name = "WORD")]
+        answer: Option<String>,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct AlertSend {
+    /// What to say; - reads standard input.
+    #[arg(allow_hyphen_values = true)]
+    pub(super) text: String,
+    /// How much it asks for.
+    #[arg(long, value_name = "SEVERITY", default_value = "info")]
+    pub(super) severity: Severity,
+    /// Whom to alert; this version alerts everybody.
+    #[arg(long, value_name = "AUDIENCE")]
+    pub(super) to: Option<String>,
+    /// How long it asks for attention, seven days at most.
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration)]
+    pub(super) expires: Duration,
+}
+
+/// How much an alert asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Severity {
+    /// To be known.
+    Info,
+    /// To be acted on.
+    Warning,
+    /// To be acted on at once.
+    Critical,
+}
+
+impl Severity {
+    /// Returns the word for it.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
 #[derive(Debug, clap::Args)]
 pub(super) struct Demo {
     /// End after the last step.
@@ -389,6 +461,8 @@ mod tests {
             ("oob address remove", "oob address --help"),
             ("oob send dana", "oob send --help"),
             ("oob invite --expires soon", "oob invite --help"),
+            ("oob alert", "oob alert --help"),
+            ("oob alert send x --severity huge", "oob alert send --help"),
         ] {
             let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
             let Err(Unparsed::Misuse { failure, .. }) = parse(&arguments) else {

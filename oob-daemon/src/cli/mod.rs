@@ -6,6 +6,7 @@ mod printer;
 mod progress;
 
 mod address;
+mod alert;
 mod completions;
 mod demonstrate;
 mod doctor;
@@ -64,6 +65,7 @@ fn dispatch(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
         }
         Verb::Send(options) => block_on(send::run(options, &home()?, printer)),
         Verb::Log(options) => block_on(log::run(options, &home()?, printer)).map(done),
+        Verb::Alert { verb } => block_on(alert::run(verb, args.yes, &home()?, printer)).map(done),
         Verb::Doctor => block_on(doctor::run(&home()?, printer)),
         Verb::Completions { shell } => {
             completions::completions(*shell, printer);

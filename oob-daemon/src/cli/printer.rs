@@ -128,7 +128,7 @@ impl Printer {
 
     /// Asks before something is destroyed; without a terminal the answer is no.
     pub(super) fn confirm(&self, question: &str) -> bool {
-        if self.json || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        if !self.can_ask() {
             return false;
         }
         let mut stderr = io::stderr().lock();
@@ -139,6 +139,11 @@ impl Printer {
         let mut answer = String::new();
         io::stdin().lock().read_line(&mut answer).is_ok()
             && matches!(answer.trim(), "y" | "Y" | "yes")
+    }
+
+    /// Says whether there is somebody to ask.
+    pub(super) fn can_ask(&self) -> bool {
+        !self.json && io::stdin().is_terminal() && io::stderr().is_terminal()
     }
 
     /// Says whether a spinner may be drawn.

@@ -150,7 +150,7 @@ fn words(sent: &Sent) -> String {
     format!("{}  {}", sent.state, sent.id)
 }
 
-fn read_input() -> Result<String, Failure> {
+pub(super) fn read_input() -> Result<String, Failure> {
     let mut bytes = Vec::new();
     io::stdin()
         .lock()

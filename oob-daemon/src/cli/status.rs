@@ -137,7 +137,7 @@ fn whereabouts(peer: &Peer) -> String {
     text
 }
 
-fn ago(moment: Stamp) -> String {
+pub(super) fn ago(moment: Stamp) -> String {
     let seconds = moment.age().as_secs();
     match seconds {
         0..60 => format!("{seconds} s ago"),

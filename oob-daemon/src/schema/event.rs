@@ -59,6 +59,42 @@ pub enum Event {
         /// Its name.
         name: String,
     },
+    /// An alert was raised.
+    Alert {
+        /// Which.
+        id: String,
+        /// The person who raised it.
+        author: String,
+        /// Their name.
+        author_name: String,
+        /// `info`, `warning` or `critical`.
+        severity: String,
+        /// What it says, as written.
+        text: String,
+        /// When it was raised.
+        issued: Stamp,
+        /// Until when it asks for attention.
+        expires: Stamp,
+        /// Whether it was raised by this device's person.
+        outgoing: bool,
+    },
+    /// Somebody answered an alert, or answers something else than before.
+    AlertAcked {
+        /// Which alert.
+        id: String,
+        /// Who.
+        member: String,
+        /// Their name.
+        name: String,
+        /// When.
+        time: Stamp,
+        /// The word; `null`: seen.
+        answer: Option<String>,
+        /// People who have answered.
+        acked: u32,
+        /// People who were asked.
+        expected: u32,
+    },
     /// A device came near or went away. Not kept: it is told live only.
     Peer {
         /// Whose.

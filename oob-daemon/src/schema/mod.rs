@@ -4,6 +4,7 @@
 //! is absent is `null`.
 
 mod address;
+mod alert;
 mod doctor;
 mod event;
 mod identity;
@@ -15,6 +16,7 @@ mod status;
 mod time;
 
 pub use address::{Address, AddressAdd, Addresses, KnownAddress};
+pub use alert::{AckRequest, Alert, AlertAck, AlertRequest, Alerts};
 pub use doctor::{Check, Checks};
 pub use event::Event;
 pub use identity::{Me, Member, Members};

@@ -1,5 +1,6 @@
 //! The binary `oob`, from outside: what people, scripts and browsers meet.
 
+mod alerts;
 mod api;
 mod bad_input;
 mod cli;

@@ -510,9 +510,6 @@ pub struct Have {
     pub number: u64,
     #[prost(message, repeated, tag = "5")]
     pub entries: ::prost::alloc::vec::Vec<HaveEntry>,
-    /// No envelope of this device and incarnation below this number is still owed to the reader.
-    #[prost(uint64, tag = "6")]
-    pub owed_from: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HaveEntry {
@@ -520,10 +517,12 @@ pub struct HaveEntry {
     pub device: ::prost::alloc::vec::Vec<u8>,
     #[prost(uint32, tag = "2")]
     pub incarnation: u32,
-    /// Records the sender can give.
+    /// Records the sender has.
     #[prost(message, repeated, tag = "3")]
     pub have: ::prost::alloc::vec::Vec<Range>,
-    /// Records it does not need: released, expired, superseded, or said by their author to be gone.
+    /// Records it does not need. A number that is in both counts as had: so that a few ranges say all that is known, even
+    /// where what is still carried lies scattered in it. An author's word on its own records is the last: what it does not
+    /// have up to the end of its ranges, nobody needs.
     #[prost(message, repeated, tag = "4")]
     pub gone: ::prost::alloc::vec::Vec<Range>,
 }
@@ -860,6 +859,9 @@ pub struct StoredEpoch {
     pub secret: ::prost::alloc::vec::Vec<u8>,
     #[prost(uint64, tag = "3")]
     pub since_ms: u64,
+    /// StoredLife.elapsed_ms when another became the one to send under; 0 while it is this one.
+    #[prost(uint64, tag = "4")]
+    pub superseded_ms: u64,
 }
 /// Under a key slot pair, one per bundle.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -923,6 +925,11 @@ pub struct StoredOlm {
     pub next_out: u64,
     #[prost(uint64, tag = "5")]
     pub next_in: u64,
+    /// Record that brought the newest message opened, and the life it is of.
+    #[prost(uint64, tag = "6")]
+    pub last_seq: u64,
+    #[prost(uint32, tag = "7")]
+    pub last_incarnation: u32,
 }
 /// An Olm message that came before its turn.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -936,6 +943,9 @@ pub struct StoredHeldOlm {
     /// The own bundle its channel was opened to.
     #[prost(bytes = "vec", tag = "4")]
     pub bundle: ::prost::alloc::vec::Vec<u8>,
+    /// Record that brought it.
+    #[prost(uint64, tag = "5")]
+    pub seq: u64,
 }
 /// Numbers of an author's records that are here, or were given up.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -945,6 +955,24 @@ pub struct StoredRanges {
     /// Of these, what is not needed any more.
     #[prost(message, repeated, tag = "2")]
     pub gone: ::prost::alloc::vec::Vec<Range>,
+}
+/// Who carries own records, by their signed word.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StoredHolders {
+    #[prost(message, repeated, tag = "1")]
+    pub holders: ::prost::alloc::vec::Vec<StoredHolder>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StoredHolder {
+    #[prost(bytes = "vec", tag = "1")]
+    pub device: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub member: ::prost::alloc::vec::Vec<u8>,
+    /// Of this device's life.
+    #[prost(uint32, tag = "3")]
+    pub incarnation: u32,
+    #[prost(message, repeated, tag = "4")]
+    pub have: ::prost::alloc::vec::Vec<Range>,
 }
 /// A record of somebody's, carried for whoever needs it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -957,6 +985,9 @@ pub struct StoredCarried {
     pub stored_ms: u64,
     #[prost(uint32, tag = "3")]
     pub age_s: u32,
+    /// How old it may become; absent if it lasts until its author replaces it.
+    #[prost(uint64, optional, tag = "4")]
+    pub life_s: ::core::option::Option<u64>,
 }
 /// Releases that became durable together.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1090,7 +1121,7 @@ pub struct StoredEvents {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StoredEvent {
-    #[prost(oneof = "stored_event::Kind", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "stored_event::Kind", tags = "1, 2, 3, 4, 10, 11")]
     pub kind: ::core::option::Option<stored_event::Kind>,
 }
 /// Nested message and enum types in `StoredEvent`.
@@ -1106,6 +1137,10 @@ pub mod stored_event {
         /// OrgId.
         #[prost(bytes, tag = "4")]
         Org(::prost::alloc::vec::Vec<u8>),
+        #[prost(message, tag = "10")]
+        Alert(super::StoredAlertEvent),
+        #[prost(message, tag = "11")]
+        AlertAcked(super::StoredAlertAckedEvent),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1143,4 +1178,95 @@ pub struct StoredNeighbour {
     pub last_heard_ms: u64,
     #[prost(string, repeated, tag = "2")]
     pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// An alert, by its place in the order they came.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredAlert {
+    #[prost(bytes = "vec", tag = "1")]
+    pub id: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub author: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "3")]
+    pub device: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint32, tag = "4")]
+    pub incarnation: u32,
+    #[prost(uint64, tag = "5")]
+    pub record_seq: u64,
+    #[prost(uint32, tag = "6")]
+    pub severity: u32,
+    #[prost(uint64, tag = "7")]
+    pub issued_ms: u64,
+    #[prost(uint32, tag = "8")]
+    pub life_s: u32,
+    #[prost(string, tag = "9")]
+    pub text: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "10")]
+    pub answers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(bytes = "vec", tag = "11")]
+    pub supersedes: ::prost::alloc::vec::Vec<u8>,
+    /// By this device's clock.
+    #[prost(uint64, tag = "12")]
+    pub received_ms: u64,
+    /// StoredLife.elapsed_ms when it came.
+    #[prost(uint64, tag = "13")]
+    pub since_ms: u64,
+    /// Its life ended by the time that passed here, or another took its place.
+    #[prost(bool, tag = "14")]
+    pub over: bool,
+}
+/// Where the alert of an id lies.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredAlertPlace {
+    #[prost(uint64, tag = "1")]
+    pub place: u64,
+}
+/// What one device answered to an alert.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredAlertAck {
+    #[prost(bytes = "vec", tag = "1")]
+    pub alert: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub member: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "3")]
+    pub device: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint64, tag = "4")]
+    pub hlc: u64,
+    #[prost(string, tag = "5")]
+    pub answer: ::prost::alloc::string::String,
+}
+/// An answer to an alert that has not come yet, by the order they came in.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredAwaited {
+    #[prost(bytes = "vec", tag = "1")]
+    pub alert: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub device: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint64, tag = "3")]
+    pub since_ms: u64,
+}
+/// The highest hybrid time this device has given or taken up.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredAlertClock {
+    #[prost(uint64, tag = "1")]
+    pub hlc: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredAlertEvent {
+    #[prost(bytes = "vec", tag = "1")]
+    pub alert: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredAlertAckedEvent {
+    #[prost(bytes = "vec", tag = "1")]
+    pub alert: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub member: ::prost::alloc::vec::Vec<u8>,
+    #[prost(string, tag = "3")]
+    pub answer: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "4")]
+    pub time_ms: u64,
+    #[prost(uint32, tag = "5")]
+    pub acked: u32,
+    #[prost(uint32, tag = "6")]
+    pub expected: u32,
 }

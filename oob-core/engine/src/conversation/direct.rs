@@ -1,6 +1,6 @@
 //! Messages between two people (docs/protocol.md, section 9): sending, receiving, receipts.
 
-use super::state::{Conversation, Conversations, RANGES, ack};
+use super::state::{Conversation, Conversations, RANGES, Receipts, ack};
 use crate::{
     cx::Cx,
     effect::CommandError,
@@ -190,7 +190,7 @@ impl Direct<'_> {
     ) {
         stored::write(cx.store, &stored::messages(conversation), number, &record);
         self.all.dirty.insert(*conversation);
-        if let Some(message) = message(conversation, number, &record, state) {
+        if let Some(message) = message(conversation, number, &record, state, Vec::new()) {
             cx.out.events.push(Event::Message(message));
         }
     }
@@ -235,6 +235,53 @@ impl Direct<'_> {
         Ok(Some(Acked { conversation, life, delivered: newly }))
     }
 
+    /// Notes that somebody carries own messages for a device.
+    pub(crate) fn mark_held(
+        &mut self,
+        cx: &mut Cx<'_>,
+        conversation: &ConversationId,
+        to: &DeviceId,
+        life: Incarnation,
+        held: &RangeSet,
+    ) -> Result<(), RecordError> {
+        self.mark(cx, conversation, to, life, held, |receipts| &mut receipts.held)
+    }
+
+    /// Notes that the life of own messages for a device ended.
+    pub(crate) fn mark_expired(
+        &mut self,
+        cx: &mut Cx<'_>,
+        conversation: &ConversationId,
+        to: &DeviceId,
+        life: Incarnation,
+        expired: &RangeSet,
+    ) -> Result<(), RecordError> {
+        self.mark(cx, conversation, to, life, expired, |receipts| &mut receipts.expired)
+    }
+
+    fn mark(
+        &mut self,
+        cx: &mut Cx<'_>,
+        conversation: &ConversationId,
+        to: &DeviceId,
+        life: Incarnation,
+        set: &RangeSet,
+        which: impl Fn(&mut Receipts) -> &mut RangeSet,
+    ) -> Result<(), RecordError> {
+        let Some(state) = self.all.all.get_mut(conversation) else { return Ok(()) };
+        let before = state.clone();
+        let marked = which(state.ours.entry((*to, life)).or_default());
+        let new = marked.missing_from(set);
+        if new.is_empty() {
+            return Ok(());
+        }
+        marked.union(&new);
+        marked.close_lowest(RANGES);
+        let after = state.clone();
+        self.all.dirty.insert(*conversation);
+        self.tell(cx, conversation, life, &before, &after, &new, &RangeSet::new())
+    }
+
     /// Tells of each own message whose state changed, oldest first.
     #[expect(clippy::too_many_arguments, reason = "two states and what differs between them")]
     fn tell(
@@ -275,8 +322,10 @@ impl Direct<'_> {
             }
         }
         for (message, state) in changed.into_iter().rev() {
+            let delivered =
+                u32::from(matches!(state, MessageState::Delivered | MessageState::Read));
             let receipt =
-                Receipt { message, conversation: *conversation, state, delivered: 1, expected: 1 };
+                Receipt { message, conversation: *conversation, state, delivered, expected: 1 };
             cx.out.events.push(Event::Receipt(receipt));
         }
         Ok(())
@@ -325,7 +374,9 @@ impl Direct<'_> {
             let Some(state) = self.all.all.get(&conversation) else { continue };
             let Some(receipts) = state.theirs.get(&(author, life)) else { continue };
             let ack = ack(&conversation, &author, life, receipts);
-            if post.reaches(&author)
+            // Whoever was taken out since is told nothing.
+            if self.roster.devices.contains_key(&author)
+                && post.reaches(&author)
                 && post
                     .send(cx, &author, What::Ack(ack), Carries::Ack { conversation, life })
                     .is_err()
@@ -360,6 +411,7 @@ pub(super) fn message(
     number: u64,
     record: &wire::StoredMessage,
     state: MessageState,
+    held_by: Vec<MemberId>,
 ) -> Option<Message> {
     Some(Message {
         number,
@@ -371,7 +423,7 @@ pub(super) fn message(
         sent_ms: record.sent_ms,
         received_ms: record.received_ms,
         state,
-        held_by: Vec::new(),
+        held_by,
     })
 }
 

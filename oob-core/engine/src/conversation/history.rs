@@ -3,10 +3,11 @@
 use super::{direct::message, state::Conversation};
 use crate::{
     event::{Event, Numbered},
-    model::{Message, MessageState, Receipt},
+    holders::Holders,
+    model::{Alert, AlertAck, Message, MessageState, Receipt},
     stored::{self, RecordError},
 };
-use oob_proto::{ConversationId, DeviceId, Incarnation, MemberId, MessageId, OrgId, wire};
+use oob_proto::{AlertId, ConversationId, DeviceId, Incarnation, MemberId, MessageId, OrgId, wire};
 use oob_store::{Order, View};
 
 /// Committed messages, receipts and events. Cheap to clone, free to use from any thread.
@@ -112,6 +113,50 @@ impl History {
         Ok(all)
     }
 
+    /// Returns the newest `limit` alerts as they came, newest first, each with what people answered, one answer a
+    /// person. Whose answers count is for the reader to say: the author's own are among them, and those of people who left.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn alerts(&self, limit: usize) -> Result<Vec<(Alert, Vec<AlertAck>)>, RecordError> {
+        let mut found = Vec::new();
+        for (_, bytes) in self.view.scan(&stored::alerts(), .., Order::Descending, limit)? {
+            let raw: wire::StoredAlert = stored::decode(&bytes, "alert")?;
+            let Some(alert) = Alert::from_stored(&raw) else { continue };
+            let acks = self.acks(&alert.id)?;
+            found.push((alert, acks));
+        }
+        Ok(found)
+    }
+
+    /// Returns one alert and what people answered, as [`Self::alerts`] does.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn alert(&self, id: &AlertId) -> Result<Option<(Alert, Vec<AlertAck>)>, RecordError> {
+        const AREA: &str = "alert";
+        let place: Option<wire::StoredAlertPlace> =
+            stored::view(&self.view, &stored::alert_place(id), stored::ONLY, AREA)?;
+        let Some(place) = place else { return Ok(None) };
+        let raw: Option<wire::StoredAlert> =
+            stored::view(&self.view, &stored::alerts(), place.place, AREA)?;
+        let Some(alert) = raw.as_ref().and_then(Alert::from_stored) else { return Ok(None) };
+        Ok(Some((alert, self.acks(id)?)))
+    }
+
+    /// Returns the ids of all alerts, newest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn alert_ids(&self) -> Result<Vec<AlertId>, RecordError> {
+        let mut ids = Vec::new();
+        for (_, bytes) in self.view.scan(&stored::alerts(), .., Order::Descending, usize::MAX)? {
+            let raw: wire::StoredAlert = stored::decode(&bytes, "alert")?;
+            ids.extend(AlertId::try_from(raw.id.as_slice()));
+        }
+        Ok(ids)
+    }
+
     /// Returns up to about `limit` events with a number above `after`, in order, and how many before the first of them
     /// are no longer kept.
     ///
@@ -160,8 +205,23 @@ impl History {
             Some(Kind::Org(org)) => {
                 OrgId::try_from(org.as_slice()).ok().map(|org| Event::Org { org })
             }
+            Some(Kind::Alert(raw)) => match AlertId::try_from(raw.alert.as_slice()) {
+                Ok(id) => self.alert(&id)?.map(|(alert, _)| Event::Alert(alert)),
+                Err(_) => None,
+            },
+            Some(Kind::AlertAcked(raw)) => alert_acked(raw),
             None => None,
         })
+    }
+
+    fn acks(&self, alert: &AlertId) -> Result<Vec<AlertAck>, RecordError> {
+        let mut all = Vec::new();
+        let bag = stored::alert_acks(alert);
+        for (_, bytes) in self.view.scan(&bag, .., Order::Ascending, stored::ALERT_ACKS)? {
+            let raw: wire::StoredAlertAck = stored::decode(&bytes, "alert answer")?;
+            all.extend(AlertAck::from_stored(&raw));
+        }
+        Ok(AlertAck::by_person(all))
     }
 
     fn state(&self, conversation: &ConversationId) -> Result<Option<Conversation>, RecordError> {
@@ -181,6 +241,7 @@ impl History {
         page: Vec<(u64, Vec<u8>)>,
     ) -> Result<Vec<Message>, RecordError> {
         let mut messages = Vec::with_capacity(page.len());
+        let holders = Holders::view(&self.view)?;
         for (number, bytes) in page {
             let record: wire::StoredMessage = stored::decode(&bytes, "message")?;
             let stage = if record.device == self.device.as_bytes() {
@@ -190,10 +251,25 @@ impl History {
             } else {
                 MessageState::Delivered
             };
-            messages.extend(message(conversation, number, &record, stage));
+            let id = MessageId::try_from(record.id.as_slice()).ok();
+            let own = id.filter(|_| record.device == self.device.as_bytes());
+            let held_by = own.map(|id| holders.of(id.incarnation(), id.seq(), &state.member));
+            let held_by = held_by.unwrap_or_default();
+            messages.extend(message(conversation, number, &record, stage, held_by));
         }
         Ok(messages)
     }
+}
+
+fn alert_acked(raw: &wire::StoredAlertAckedEvent) -> Option<Event> {
+    Some(Event::AlertAcked {
+        alert: raw.alert.as_slice().try_into().ok()?,
+        member: raw.member.as_slice().try_into().ok()?,
+        answer: Some(raw.answer.clone()).filter(|answer| !answer.is_empty()),
+        time_ms: raw.time_ms,
+        acked: raw.acked,
+        expected: raw.expected,
+    })
 }
 
 fn receipt(raw: &wire::StoredReceiptEvent) -> Option<Receipt> {

@@ -157,10 +157,10 @@ impl RelayClaim {
         Ok(Self { incarnation: Incarnation(raw.incarnation), generation: raw.r#gen, rlk })
     }
 
-    /// Reads which device a certificate speaks of, before anything is believed.
-    pub(crate) fn device_of(signed: &wire::Signed) -> Option<DeviceId> {
+    /// Reads of which life a certificate is, and its number there, before anything is believed.
+    pub(crate) fn record_of(signed: &wire::Signed) -> Option<(Incarnation, u64)> {
         let raw = wire::RelayCert::decode(signed.payload.as_slice()).ok()?;
-        DeviceId::try_from(raw.device.as_slice()).ok()
+        Some((Incarnation(raw.incarnation), raw.record_seq))
     }
 }
 
@@ -190,10 +190,10 @@ impl BundleClaim {
         Ok(Self { bundle, seq: raw.seq })
     }
 
-    /// Reads which device a bundle speaks of, before anything is believed.
-    pub(crate) fn device_of(signed: &wire::Signed) -> Option<DeviceId> {
+    /// Reads of which life a bundle is, and its number there, before anything is believed.
+    pub(crate) fn record_of(signed: &wire::Signed) -> Option<(Incarnation, u64)> {
         let raw = wire::PrekeyBundle::decode(signed.payload.as_slice()).ok()?;
-        DeviceId::try_from(raw.device.as_slice()).ok()
+        Some((Incarnation(raw.incarnation), raw.record_seq))
     }
 }
 

@@ -1,8 +1,12 @@
 //! The rules of many devices together, without a network.
 
+mod alerts;
+mod carrying;
 mod direct;
+mod epochs;
 mod hostile;
 mod joining;
+mod removal;
 mod restart;
 mod roster;
 mod world;

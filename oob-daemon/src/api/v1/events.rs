@@ -84,6 +84,25 @@ fn written(event: Event) -> Option<schema::Event> {
             schema::Event::Joined { member: member.to_string(), name, device: device.to_string() }
         }
         Event::Org { id, name } => schema::Event::Org { org: id.to_string(), name },
+        Event::Alert(alert) => schema::Event::Alert {
+            id: alert.id.to_string(),
+            author: alert.author_id.to_string(),
+            author_name: alert.author,
+            severity: alert.severity.as_str().to_owned(),
+            text: alert.text,
+            issued: alert.issued.into(),
+            expires: alert.expires.into(),
+            outgoing: alert.outgoing,
+        },
+        Event::AlertAcked(acked) => schema::Event::AlertAcked {
+            id: acked.alert.to_string(),
+            member: acked.member.to_string(),
+            name: acked.name,
+            time: acked.time.into(),
+            answer: acked.answer,
+            acked: acked.acked,
+            expected: acked.expected,
+        },
         Event::Peer(peer) => schema::Event::Peer {
             member: peer.member.to_string(),
             device: peer.device.to_string(),

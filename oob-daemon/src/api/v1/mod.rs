@@ -1,6 +1,7 @@
 //! `/api/v1`: one file for each resource.
 
 mod addresses;
+mod alerts;
 mod conversations;
 mod events;
 mod identity;
@@ -18,9 +19,9 @@ use super::{
 use crate::{
     failure::Failure,
     schema::{
-        Address, AddressAdd, Addresses, Conversations, Event, Health, Invite, InviteRequest,
-        JoinRequest, Joined, Me, Members, MessagePage, Nothing, Peers, ReadRequest, SendRequest,
-        Sent, Stamp, Status, Stopping,
+        AckRequest, Address, AddressAdd, Addresses, Alert, AlertRequest, Alerts, Conversations,
+        Event, Health, Invite, InviteRequest, JoinRequest, Joined, Me, Members, MessagePage,
+        Nothing, Peers, ReadRequest, SendRequest, Sent, Stamp, Status, Stopping,
     },
 };
 use axum::{
@@ -99,6 +100,29 @@ fn resources() -> Resources {
             "/api/v1/addresses",
             about("Keeps an address and tries it.").takes::<AddressAdd>().gives::<Address>(),
             addresses::add,
+        )
+        .get(
+            "/api/v1/alerts",
+            about("Returns the alerts kept here, newest first.").gives::<Alerts>(),
+            alerts::list,
+        )
+        .post(
+            "/api/v1/alerts",
+            about("Alerts everybody.").takes::<AlertRequest>().gives::<Alert>(),
+            alerts::raise,
+        )
+        .get(
+            "/api/v1/alerts/{id}",
+            about("Returns one alert and who has acknowledged it; a unique beginning of its id is enough.")
+                .gives::<Alert>(),
+            alerts::show,
+        )
+        .post(
+            "/api/v1/alerts/{id}/ack",
+            about("Acknowledges an alert, with a word or without.")
+                .takes::<AckRequest>()
+                .gives::<Alert>(),
+            alerts::ack,
         )
         .post(
             "/api/v1/invites",
