@@ -95,6 +95,7 @@ mod error;
 mod commands;
 mod home;
 // layer: frames
+mod beacon;
 mod join;
 mod screen;
 // layer: running

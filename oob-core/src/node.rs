@@ -74,6 +74,13 @@ impl NodeBuilder {
         self
     }
 
+    /// Chooses whether to find members, and be found by them, by beacons on the local networks. They tell nobody else
+    /// anything. It is on unless switched off; who listens on loopback only sends none.
+    pub fn beacon(mut self, on: bool) -> Self {
+        self.config.beacon = on;
+        self
+    }
+
     /// Chooses the memory that a try of the passphrase costs, for a store that is made now: 65,536 to 2,097,152 KiB.
     pub fn kdf_memory_kib(mut self, kib: u32) -> Self {
         self.config.kdf = Kdf { memory_kib: kib, ..Kdf::default() };

@@ -47,6 +47,27 @@ pub(crate) async fn latest(
     read(handle, move |h| h.latest(&conversation, limit)).await
 }
 
+/// The newest messages with a number below `before`, oldest of them first.
+pub(crate) async fn before(
+    handle: &Arc<Handle>,
+    conversation: ConversationId,
+    before: u64,
+    limit: usize,
+) -> Result<Vec<Message>, Error> {
+    let limit = limit.min(PAGE);
+    read(handle, move |h| h.before(&conversation, before, limit)).await
+}
+
+/// How many messages were not shown yet, at most `limit`.
+pub(crate) async fn unread(
+    handle: &Arc<Handle>,
+    conversation: ConversationId,
+    limit: usize,
+) -> Result<usize, Error> {
+    let limit = limit.min(PAGE);
+    read(handle, move |h| h.unread(&conversation, limit)).await
+}
+
 /// One message.
 pub(crate) async fn message(
     handle: &Arc<Handle>,

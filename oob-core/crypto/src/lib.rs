@@ -73,6 +73,8 @@ mod dh;
 mod epoch;
 mod ids;
 pub mod signed;
+// layer: beacon
+mod beacon;
 // layer: envelope
 pub mod envelope;
 // layer: parts of a contact
@@ -90,6 +92,7 @@ mod join;
 mod olm;
 
 pub use alert::{AlertError, open_alert, seal_alert};
+pub use beacon::{BEACON_ADDRESSES, BEACON_BYTES, Beacon, BeaconError};
 pub use bundle::{BUNDLE_BYTES, Bundle, BundleError, BundleFields, BundleSecrets, OlmAccount};
 pub use channel::{
     CHANNEL_MESSAGES, FIRST_INNER_BYTES, INNER_BYTES, InChannel, Opened, OutChannel,

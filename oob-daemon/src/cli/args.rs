@@ -101,6 +101,10 @@ pub(super) enum Verb {
         #[command(subcommand)]
         what: Complete,
     },
+    /// Open the web page of the running daemon.
+    ///
+    /// Example: oob web
+    Web(Web),
     /// Watch three daemons on this machine meet and talk.
     ///
     /// Example: oob demo --once
@@ -145,6 +149,9 @@ pub(super) struct Up {
     /// Neither look for others by mDNS nor answer.
     #[arg(long)]
     pub(super) no_mdns: bool,
+    /// Send no beacons on the local networks, and listen to none.
+    #[arg(long)]
+    pub(super) no_beacon: bool,
     /// How this daemon was started by another process of oob.
     #[arg(long, hide = true, requires = "foreground")]
     pub(super) child: Option<Child>,
@@ -302,6 +309,13 @@ impl Severity {
             Self::Critical => "critical",
         }
     }
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Web {
+    /// Print the address and open no browser.
+    #[arg(long)]
+    pub(super) no_open: bool,
 }
 
 #[derive(Debug, clap::Args)]

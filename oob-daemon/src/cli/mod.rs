@@ -18,6 +18,7 @@ mod log;
 mod send;
 mod status;
 mod up;
+mod web;
 
 use crate::{client::Client, failure::Failure, schema::Me, settings::Home};
 use args::{AddressVerb, Args, Complete, Verb};
@@ -75,6 +76,7 @@ fn dispatch(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
         Verb::Complete { what: Complete::People { begin } } => {
             block_on(completions::people(begin, &home()?, printer)).map(done)
         }
+        Verb::Web(options) => block_on(web::run(options, args.json, &home()?, printer)).map(done),
         Verb::Demo(options) => block_on(demonstrate::run(options, printer)),
     }
 }

@@ -64,6 +64,9 @@ pub struct MessagePage {
     pub messages: Vec<LogEntry>,
     /// Ask again with `after` this number for more; `null` at the end.
     pub next: Option<u64>,
+    /// Where `before` was asked for: ask again with `before` this number for older ones; `null` at the beginning.
+    #[serde(default)]
+    pub earlier: Option<u64>,
 }
 
 /// The conversations this person can have.
@@ -84,6 +87,12 @@ pub struct Conversation {
     pub member: String,
     /// Its newest message.
     pub latest: Option<LogEntry>,
+    /// The other person's name.
+    #[serde(default)]
+    pub member_name: String,
+    /// Messages not shown to the user yet; counting ends at 100.
+    #[serde(default)]
+    pub unread: u64,
 }
 
 /// Says up to where a conversation was shown to the user.

@@ -14,6 +14,7 @@ mod problem;
 mod service;
 mod status;
 mod time;
+mod web;
 
 pub use address::{Address, AddressAdd, Addresses, KnownAddress};
 pub use alert::{AckRequest, Alert, AlertAck, AlertRequest, Alerts};
@@ -28,3 +29,4 @@ pub use problem::{ErrorBody, ErrorLine, Problem};
 pub use service::{ApiFile, Health, Ready, Report, Step, Stopped, Stopping};
 pub use status::{Away, Island, Peer, Peers, Status};
 pub use time::Stamp;
+pub use web::{WebSessionRequest, WebTicket};

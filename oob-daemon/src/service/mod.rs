@@ -9,7 +9,7 @@ pub(crate) use api_file::read as read_api_file;
 pub(crate) use stdio::{detach, silence, stop_with_stdin};
 
 use crate::{
-    api::{self, Access, Shared},
+    api::{self, Access, Doorway, Shared},
     failure::Failure,
     schema::Ready,
     settings::Home,
@@ -21,6 +21,7 @@ use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     os::unix::fs::DirBuilderExt,
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::{
@@ -44,6 +45,7 @@ pub(crate) struct Start {
     /// Where the local API listens besides the socket; port 0 takes a free one.
     pub(crate) api: SocketAddr,
     pub(crate) mdns: bool,
+    pub(crate) beacon: bool,
 }
 
 /// Refuses every address that others could reach: the local API is for this machine. Of the loopback addresses only the two
@@ -81,6 +83,7 @@ pub(crate) async fn serve(
         .passphrase(start.passphrase)
         .listen(listen)
         .mdns(start.mdns && settings.mdns.unwrap_or(true))
+        .beacon(start.beacon && settings.beacon.unwrap_or(true))
         .spawn()
         .await?;
     // From here on the home's lock is ours, and with it the right to its log, socket and api.json.
@@ -123,9 +126,10 @@ async fn serve_node(
     let url = format!("http://{address}");
     let file = api_file::write(home, &url, &token, socket.path())?;
 
-    let shared = Shared { node: node.clone(), stop: stop.clone() };
+    let doorway = Arc::new(Doorway::new(address));
+    let shared = Shared { node: node.clone(), stop: stop.clone(), doorway: Arc::clone(&doorway) };
     let tasks = TaskTracker::new();
-    tasks.spawn(api::serve_tcp(tcp, shared.clone(), Access::new(address.port(), token)));
+    tasks.spawn(api::serve_tcp(tcp, shared.clone(), Access::new(address.port(), token, doorway)));
     let socket_path = socket.path().display().to_string();
     let (listener, socket_guard) = socket.into_parts();
     tasks.spawn(api::serve_socket(listener, shared));

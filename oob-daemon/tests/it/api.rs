@@ -41,41 +41,59 @@ fn only_the_right_host_origin_token_and_method_get_an_answer() {
         (Some("https://evil.example".to_owned()), false),
         (Some("null".to_owned()), false),
     ];
-    let tokens = [
-        (Some(format!("Bearer {token}")), true),
-        (None, false),
-        (Some(format!("Bearer {}", &token[1..])), false),
-        (Some(format!("Bearer {token}0")), false),
-        (Some(format!("Basic {token}")), false),
-        (Some("Bearer ".to_owned()), false),
+    let cookie = home.cookie();
+    let bearer = |token: &str| Some(format!("Bearer {token}"));
+    let entries = [
+        (bearer(token), None, Entry::Token),
+        (None, None, Entry::Nothing),
+        (bearer(&token[1..]), None, Entry::Nothing),
+        (bearer(&format!("{token}0")), None, Entry::Nothing),
+        (Some(format!("Basic {token}")), None, Entry::Nothing),
+        (bearer(""), None, Entry::Nothing),
+        (None, Some(cookie.clone()), Entry::Session),
+        (None, Some(format!("a=b; {cookie}")), Entry::Session),
+        (None, Some(cookie[..cookie.len() - 1].to_owned()), Entry::Nothing),
+        (None, Some(cookie.replacen('_', "-", 1)), Entry::Nothing),
+        (None, Some(format!("{}={token}", cookie.split('=').next().unwrap())), Entry::Nothing),
+        (bearer(&token[1..]), Some(cookie.clone()), Entry::Nothing),
     ];
-    let mut right = 0;
+    let mut right = [0, 0];
     for (host, host_ok) in &hosts {
         for (origin, origin_ok) in &origins {
-            for (token, token_ok) in &tokens {
+            for (token, cookie, entry) in &entries {
                 for (method, method_ok) in
                     [("GET", true), ("POST", false), ("DELETE", false), ("OPTIONS", false)]
                 {
                     let mut request = format!(
                         "{method} /api/v1/me HTTP/1.1\r\nConnection: close\r\nContent-Type: application/json\r\n"
                     );
-                    for (name, value) in
-                        [("Host", host), ("Origin", origin), ("Authorization", token)]
-                    {
+                    for (name, value) in [
+                        ("Host", host),
+                        ("Origin", origin),
+                        ("Authorization", token),
+                        ("Cookie", cookie),
+                    ] {
                         if let Some(value) = value {
                             write!(request, "{name}: {value}\r\n").unwrap();
                         }
                     }
                     request.push_str("\r\n");
                     let (status, body) = http(&api, request.as_bytes());
-                    let wanted = match (host_ok, origin_ok, token_ok, method_ok) {
+                    // A browser adds the cookie by itself, so what is changed with it must come from the very page.
+                    let same = match (origin, host) {
+                        (None, _) => method == "GET",
+                        (Some(origin), Some(host)) => *origin == format!("http://{host}"),
+                        _ => false,
+                    };
+                    let wanted = match (host_ok, origin_ok, entry, method_ok) {
                         (false, ..) | (_, false, ..) => 403,
-                        (_, _, false, _) => 401,
+                        (_, _, Entry::Nothing, _) => 401,
+                        (_, _, Entry::Session, _) if !same => 403,
                         (.., false) => 405,
                         _ => 200,
                     };
                     assert_eq!(status, wanted, "{request}{body}");
-                    right += usize::from(status == 200);
+                    right[usize::from(*entry == Entry::Session)] += usize::from(status == 200);
                     if status != 200 {
                         assert!(!body.contains("Dana"), "{body}");
                         let problem: Value = serde_json::from_str(&body).unwrap();
@@ -89,7 +107,17 @@ fn only_the_right_host_origin_token_and_method_get_an_answer() {
             }
         }
     }
-    assert_eq!(right, 3 * 3);
+    // With the token each of three hosts and three origins; with the two ways to send the cookie only pairs of one name, of
+    // which there are two, and three hosts without an origin.
+    assert_eq!(right, [3 * 3, 2 * (2 + 3)]);
+}
+
+/// What a request brings to come in by.
+#[derive(PartialEq)]
+enum Entry {
+    Nothing,
+    Token,
+    Session,
 }
 
 fn request(api: &Value, method: &str, path: &str, headers: &str, body: &[u8]) -> (u16, String) {

@@ -3,6 +3,7 @@
 mod alerts;
 mod api;
 mod bad_input;
+mod browser;
 mod cli;
 mod completions;
 mod demo;
@@ -12,3 +13,4 @@ mod island;
 mod netlab;
 mod newcomer;
 mod openapi;
+mod web;

@@ -48,11 +48,38 @@ impl History {
         conversation: &ConversationId,
         limit: usize,
     ) -> Result<Vec<Message>, RecordError> {
+        self.before(conversation, u64::MAX, limit)
+    }
+
+    /// Returns the newest `limit` messages of a conversation with a number below `before`, oldest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn before(
+        &self,
+        conversation: &ConversationId,
+        before: u64,
+        limit: usize,
+    ) -> Result<Vec<Message>, RecordError> {
         let Some(state) = self.state(conversation)? else { return Ok(Vec::new()) };
-        let mut page =
-            self.view.scan(&stored::messages(conversation), .., Order::Descending, limit)?;
+        let bag = stored::messages(conversation);
+        let mut page = self.view.scan(&bag, ..before, Order::Descending, limit)?;
         page.reverse();
         self.decode(conversation, &state, page)
+    }
+
+    /// Returns how many messages of others were not shown here yet, among the first `limit` after the last one shown.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn unread(
+        &self,
+        conversation: &ConversationId,
+        limit: usize,
+    ) -> Result<usize, RecordError> {
+        let Some(state) = self.state(conversation)? else { return Ok(0) };
+        let later = self.messages(conversation, state.read_number, limit)?;
+        Ok(later.iter().filter(|message| message.device != self.device).count())
     }
 
     /// Returns one message.

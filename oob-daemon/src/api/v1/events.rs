@@ -2,15 +2,17 @@
 //! `Last-Event-ID` misses nothing, also across restarts of the daemon.
 
 use super::{Shared, listener::Place, problem::Refusal};
+use crate::api::web::Visit;
 use crate::{failure::Failure, schema};
 use axum::{
-    extract::{Extension, State},
+    Extension,
+    extract::State,
     response::{
         IntoResponse, Response,
         sse::{self, KeepAlive, Sse},
     },
 };
-use futures::{Stream, StreamExt, stream};
+use futures::{Stream, StreamExt, future, stream};
 use hyper::HeaderMap;
 use oob_core::{Cursor, Event, Events};
 use std::{convert::Infallible, time::Duration};
@@ -21,6 +23,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 pub(super) async fn stream(
     State(shared): State<Shared>,
     Extension(place): Extension<Place>,
+    visit: Option<Extension<Visit>>,
     headers: HeaderMap,
 ) -> Response {
     let cursor = match headers
@@ -40,7 +43,14 @@ pub(super) async fn stream(
     }
     let events = shared.node.events(cursor);
     let stop = shared.stop.clone();
-    let stream = numbered(events).take_until(stop.cancelled_owned());
+    // A browser hears no more than it may ask for.
+    let over = async move {
+        match visit {
+            Some(Extension(visit)) => visit.ended().await,
+            None => future::pending().await,
+        }
+    };
+    let stream = numbered(events).take_until(stop.cancelled_owned()).take_until(Box::pin(over));
     Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
 }
 

@@ -15,13 +15,15 @@ pub(crate) use peers::port_note;
 use super::{
     Shared, body, listener, problem,
     resources::{Resources, about},
+    web,
 };
 use crate::{
     failure::Failure,
     schema::{
         AckRequest, Address, AddressAdd, Addresses, Alert, AlertRequest, Alerts, Conversations,
         Event, Health, Invite, InviteRequest, JoinRequest, Joined, Me, Members, MessagePage,
-        Nothing, Peers, ReadRequest, SendRequest, Sent, Stamp, Status, Stopping,
+        Nothing, Peers, ReadRequest, SendRequest, Sent, Stamp, Status, Stopping, WebSessionRequest,
+        WebTicket,
     },
 };
 use axum::{
@@ -141,6 +143,7 @@ fn resources() -> Resources {
             about("Returns a page of a conversation, oldest first.")
                 .query::<String>("target", true, "a name, or person:NAME")
                 .query::<u64>("after", false, "only messages with a larger number")
+                .query::<u64>("before", false, "the newest of those with a smaller number")
                 .query::<u64>("limit", false, "at most so many, and 500")
                 .query::<Stamp>("since", false, "only messages stored here at this moment or later")
                 .gives::<MessagePage>(),
@@ -171,6 +174,26 @@ fn resources() -> Resources {
                 .header::<u64>("Last-Event-ID", "the id of the last event that was read")
                 .gives_events::<Event>(),
             events::stream,
+        )
+        .post(
+            "/api/v1/web/ticket",
+            about("Lets one browser in: the address is good once, for a minute.")
+                .takes::<Nothing>()
+                .gives::<WebTicket>(),
+            web::ticket,
+        )
+        .post(
+            web::SESSION_PATH,
+            about("Trades a ticket for a session, kept in a cookie.")
+                .open()
+                .takes::<WebSessionRequest>()
+                .gives::<Nothing>(),
+            web::session,
+        )
+        .post(
+            "/api/v1/web/logout",
+            about("Ends the session of a cookie.").takes::<Nothing>().gives::<Nothing>(),
+            web::logout,
         )
         .post(
             "/api/v1/shutdown",
