@@ -395,6 +395,12 @@ impl State {
         envelope: &VerifiedEnvelope,
     ) -> Result<(), RecordError> {
         let (device, life, seq) = (envelope.device, envelope.incarnation, envelope.seq);
+        #[cfg(feature = "sim")]
+        if let Some(bodies) = self.rig.again(device, life, seq)
+            && let Some(from) = self.device(&device)
+        {
+            return bodies.iter().try_for_each(|body| self.body(cx, &from, body));
+        }
         if self.seen.contains(&device, life, seq) || !self.seen.has_room(&device, life) {
             return Ok(());
         }
@@ -409,6 +415,10 @@ impl State {
             Err(OpenError::Record(error)) => return Err(error),
             Err(OpenError::Bad(what)) => {
                 tracing::warn!(device = %device, what, "an envelope for this device does not open");
+                #[cfg(feature = "sim")]
+                {
+                    self.rig.oddities.unopened += 1;
+                }
                 self.note_seen(cx, &device, life, seq);
                 return Ok(());
             }
@@ -417,8 +427,10 @@ impl State {
         match opened {
             Opened::Again => {}
             Opened::Bodies(bodies) => {
-                for body in bodies {
-                    self.body(cx, &from, &body)?;
+                #[cfg(feature = "sim")]
+                let bodies = self.rig.keep((device, life, seq), bodies);
+                for body in bodies.iter() {
+                    self.body(cx, &from, body)?;
                 }
             }
             Opened::Ack(ack) => self.ack(cx, &from, &ack)?,
@@ -457,6 +469,10 @@ impl State {
         });
         if let Some(Arrival::Refused(what)) = taken.transpose()? {
             tracing::warn!(device = %from.id, what, "a message was refused");
+            #[cfg(feature = "sim")]
+            {
+                self.rig.oddities.refused += 1;
+            }
         }
         Ok(())
     }
@@ -490,6 +506,10 @@ impl State {
         link.have_number = claim.number;
         if !std::mem::replace(&mut link.told, true) {
             link.sent_to = None;
+            #[cfg(feature = "sim")]
+            if self.rig.faults.no_repair {
+                link.sent_to = self.outbox.last_place(&from.id);
+            }
         }
         self.seen.close_below(&from.id, claim.incarnation, claim.owed_from);
         for (life, has) in &claim.mine {

@@ -52,6 +52,9 @@ mod epochs;
 mod outbox;
 mod seen;
 mod session;
+// layer: switches of the simulator
+#[cfg(feature = "sim")]
+mod rig;
 // layer: sending
 mod post;
 // layer: features
@@ -64,8 +67,13 @@ mod frames;
 mod join;
 // layer: the whole
 mod engine;
+// layer: many of them
+#[cfg(feature = "sim")]
+pub mod sim;
 
 pub use conversation::History;
 pub use engine::{Engine, EngineError, LocalKeys, Outcome};
 pub use input::Input;
+#[cfg(feature = "sim")]
+pub use rig::{Faults, Oddities};
 pub use stored::RecordError;

@@ -169,6 +169,12 @@ impl Outbox {
         self.by_device.get(device)?.pending.iter().find(|pending| pending.incarnation == life)
     }
 
+    /// The place of the newest envelope owed to a device.
+    #[cfg(feature = "sim")]
+    pub(crate) fn last_place(&self, device: &DeviceId) -> Option<u64> {
+        self.by_device.get(device)?.pending.back().map(|pending| pending.place)
+    }
+
     /// Own messages not yet delivered, each counted once per device it is owed to.
     pub(crate) fn messages(&self) -> u64 {
         self.messages

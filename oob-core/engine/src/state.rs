@@ -56,6 +56,8 @@ pub(crate) struct State {
     beacons: Arc<Vec<(EpochId, BeaconKey)>>,
     addresses: Arc<Vec<(Option<TransportKey>, String)>>,
     last_heard: Arc<BTreeMap<DeviceId, u64>>,
+    #[cfg(feature = "sim")]
+    pub(crate) rig: crate::rig::Rig,
 }
 
 impl State {
@@ -85,6 +87,8 @@ impl State {
             beacons: Arc::default(),
             addresses: Arc::default(),
             last_heard: Arc::default(),
+            #[cfg(feature = "sim")]
+            rig: crate::rig::Rig::default(),
         }
     }
 
@@ -186,6 +190,8 @@ impl State {
             me: &me,
             device: &self.identity.device,
             life,
+            #[cfg(feature = "sim")]
+            shows_again: self.rig.faults.no_duplicate_check,
         };
         Some(rule(&mut direct, &mut post))
     }

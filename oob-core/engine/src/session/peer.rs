@@ -112,6 +112,12 @@ impl Peers {
         Ok(())
     }
 
+    /// Messages of one device that wait for their turn, of the device that has most.
+    #[cfg(feature = "sim")]
+    pub(crate) fn most_waiting(&self) -> u64 {
+        self.peers.values().map(|peer| peer.waiting.values().sum()).max().unwrap_or(0)
+    }
+
     /// Puts every session that moved into the pending batch, and forgets replaced channels that are done or old.
     pub(crate) fn save_dirty(&mut self, store: &mut Store, elapsed_ms: u64) {
         for (device, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.dirty) {

@@ -5,4 +5,5 @@ mod hostile;
 mod joining;
 mod restart;
 mod roster;
+mod sim;
 mod world;
