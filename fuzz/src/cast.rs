@@ -149,7 +149,7 @@ pub fn ask(engine: &mut Engine, command: Command) -> Result<Answer, CommandError
 
 /// Lets frames arrive at Dana.
 pub fn arrive(dana: &mut Engine, frames: Vec<Screened>) -> Outcome {
-    let frames = frames.into_iter().map(|frame| Arrived { bytes: 100, frame }).collect();
+    let frames = frames.into_iter().map(|frame| Arrived { bytes: 100, age_s: 0, frame }).collect();
     give(dana, Input::Frames { link: LINK, frames })
 }
 

@@ -38,6 +38,7 @@ pub(crate) enum Judged {
 #[derive(Debug)]
 pub(crate) struct Waiting {
     bytes: u64,
+    age_s: u32,
     envelope: Envelope,
 }
 
@@ -82,21 +83,23 @@ async fn on_worker<T: Default + Send + 'static>(
 /// Judges one frame.
 pub(crate) fn judge(bytes: &Bytes, keys: &ScreenKeys) -> Judged {
     let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-    let frame = match Frame::read(bytes).map(|frame| frame.kind) {
-        Ok(Some(Kind::Envelope(envelope))) => return judge_envelope(envelope, len, keys),
-        Ok(Some(kind)) => Screened::Other(kind),
-        Ok(None) | Err(_) => Screened::Refused(Refusal::Malformed),
+    let (age_s, frame) = match Frame::read(bytes).map(|frame| (frame.age, frame.kind)) {
+        Ok((age_s, Some(Kind::Envelope(envelope)))) => {
+            return judge_envelope(envelope, len, age_s, keys);
+        }
+        Ok((age_s, Some(kind))) => (age_s, Screened::Other(kind)),
+        Ok((_, None)) | Err(_) => (0, Screened::Refused(Refusal::Malformed)),
     };
-    Judged::Now(Arrived { bytes: len, frame })
+    Judged::Now(Arrived { bytes: len, age_s, frame })
 }
 
-fn judge_envelope(envelope: Envelope, bytes: u64, keys: &ScreenKeys) -> Judged {
+fn judge_envelope(envelope: Envelope, bytes: u64, age_s: u32, keys: &ScreenKeys) -> Judged {
     let frame = match envelope::screen(keys, envelope) {
         Verdict::Accept(verified) => Screened::Envelope(verified),
         Verdict::Refuse(refusal) => Screened::Refused(refusal),
-        Verdict::NotYet(envelope) => return Judged::NotYet(Waiting { bytes, envelope }),
+        Verdict::NotYet(envelope) => return Judged::NotYet(Waiting { bytes, age_s, envelope }),
     };
-    Judged::Now(Arrived { bytes, frame })
+    Judged::Now(Arrived { bytes, age_s, frame })
 }
 
 /// Says whether a frame, once committed, may change what screening knows.
@@ -109,11 +112,12 @@ pub(crate) fn changes_keys(frame: &Screened) -> bool {
 
 impl Waiting {
     fn judge(self, keys: &ScreenKeys) -> Judged {
-        judge_envelope(self.envelope, self.bytes, keys)
+        judge_envelope(self.envelope, self.bytes, self.age_s, keys)
     }
 
     fn refused(self) -> Arrived {
-        Arrived { bytes: self.bytes, frame: Screened::Refused(Refusal::NotInTime) }
+        let frame = Screened::Refused(Refusal::NotInTime);
+        Arrived { bytes: self.bytes, age_s: self.age_s, frame }
     }
 }
 
@@ -277,7 +281,7 @@ pub(crate) mod tests {
         let forged = judge(&sealed(&impostor, 8), &keys);
         assert!(matches!(
             forged,
-            Judged::Now(Arrived { frame: Screened::Refused(Refusal::Forged), bytes }) if bytes > 0
+            Judged::Now(Arrived { frame: Screened::Refused(Refusal::Forged), bytes, .. }) if bytes > 0
         ));
     }
 
@@ -289,7 +293,7 @@ pub(crate) mod tests {
             let expected = bytes.len() as u64;
             assert!(matches!(
                 judged,
-                Judged::Now(Arrived { bytes, frame: Screened::Refused(Refusal::Malformed) })
+                Judged::Now(Arrived { bytes, frame: Screened::Refused(Refusal::Malformed), .. })
                     if bytes == expected
             ));
         }

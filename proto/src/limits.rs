@@ -44,6 +44,12 @@ pub const ACK_RANGES: usize = 256;
 /// Most ranges in one Have, all entries together: about 40 kB, under one frame.
 pub const HAVE_RANGES: usize = 2_048;
 
+/// Most lives one Have speaks of: 64 devices, four lives each.
+pub const HAVE_ENTRIES: usize = 256;
+
+/// Devices one Nearby speaks of: as many as carry everything for one another.
+pub const NEARBY: usize = 64;
+
 /// Records a sender may be ahead of the receiver's credit, per stream.
 pub const CREDIT_RECORDS: u64 = 1_024;
 

@@ -3,11 +3,12 @@
 use crate::{
     cx::Cx,
     model::Device,
+    record::RecordRef,
     roster::{BundleClaim, RelayClaim},
     stored::{self, RecordError},
 };
 use oob_crypto::{Bundle, PublicKey};
-use oob_proto::{DeviceId, DeviceShort, Incarnation, OrgId, wire};
+use oob_proto::{DeviceId, DeviceShort, Incarnation, Message, OrgId, wire};
 use oob_store::{Order, Store};
 use std::collections::BTreeMap;
 
@@ -54,62 +55,83 @@ impl Directory {
         Ok(())
     }
 
-    /// Takes a relay certificate of a device if its signature holds; returns whether it is new.
+    /// Takes a relay certificate of a device if its signature holds and it is new; returns the numbers of those it takes
+    /// the place of.
     pub(crate) fn take_relay(
         &mut self,
         cx: &mut Cx<'_>,
         org: &OrgId,
         device: &Device,
         signed: &wire::Signed,
-    ) -> bool {
+    ) -> Option<Vec<RecordRef>> {
         let entry = self.entries.entry(device.id).or_default();
         if entry.relays.values().any(|(_, known)| known == signed) {
-            return false;
+            return None;
         }
-        let Ok(claim) = RelayClaim::parse(org, &device.dsk, signed) else { return false };
+        let claim = RelayClaim::parse(org, &device.dsk, signed).ok()?;
         let key = (claim.incarnation, claim.generation);
         if entry.relays.contains_key(&key) {
-            return false;
+            return None;
         }
+        let mut replaced = Vec::new();
         if entry.relays.len() >= CERTS {
             // One of an earlier life goes, or else the oldest generation; what it signed is long delivered.
-            let Some(oldest) = entry
+            let oldest = entry
                 .relays
                 .keys()
                 .min_by_key(|(life, generation)| (*life == claim.incarnation, *generation))
-                .copied()
-            else {
-                return false;
-            };
-            entry.relays.remove(&oldest);
+                .copied()?;
+            if let Some((_, old)) = entry.relays.remove(&oldest)
+                && let Ok(old) = wire::RelayCert::decode(old.payload.as_slice())
+            {
+                let seq = old.record_seq;
+                replaced.push(RecordRef { device: device.id, incarnation: oldest.0, seq });
+            }
             cx.store.delete(&stored::relay_certs(&device.id), place(oldest));
         }
         stored::write(cx.store, &stored::relay_certs(&device.id), place(key), signed);
         entry.relays.insert(key, (claim.rlk, signed.clone()));
-        true
+        Some(replaced)
     }
 
-    /// Takes a bundle of a device if its signature holds and it is newer; returns whether it was taken.
+    /// Whether this very certificate is here.
+    pub(crate) fn knows_relay(&self, device: &DeviceId, signed: &wire::Signed) -> bool {
+        self.entries
+            .get(device)
+            .is_some_and(|entry| entry.relays.values().any(|(_, known)| known == signed))
+    }
+
+    /// Whether a bundle with this or a higher number is here.
+    pub(crate) fn holds_newer_bundle(&self, device: &DeviceId, seq: u64) -> bool {
+        let bundle = self.entries.get(device).and_then(|entry| entry.bundle.as_ref());
+        bundle.is_some_and(|(_, known, _)| *known >= seq)
+    }
+
+    /// Takes a bundle of a device if its signature holds and it is newer; returns the record it takes the place of, if
+    /// there was one.
     pub(crate) fn take_bundle(
         &mut self,
         cx: &mut Cx<'_>,
         org: &OrgId,
         device: &Device,
         signed: &wire::Signed,
-    ) -> bool {
+    ) -> Option<Option<RecordRef>> {
         let entry = self.entries.entry(device.id).or_default();
         if entry.bundle.as_ref().is_some_and(|(_, _, known)| known == signed) {
-            return false;
+            return None;
         }
-        let Ok(claim) = BundleClaim::parse(org, &device.dsk, &device.olm_id, signed) else {
-            return false;
-        };
+        let claim = BundleClaim::parse(org, &device.dsk, &device.olm_id, signed).ok()?;
         if entry.bundle.as_ref().is_some_and(|(_, seq, _)| *seq >= claim.seq) {
-            return false;
+            return None;
         }
+        let old = entry.bundle.as_ref().and_then(|(_, _, old)| {
+            let old = wire::PrekeyBundle::decode(old.payload.as_slice()).ok()?;
+            let incarnation = Incarnation(old.incarnation);
+            Some(RecordRef { device: device.id, incarnation, seq: old.record_seq })
+        });
         stored::write(cx.store, &stored::bundles(&device.id), stored::ONLY, signed);
         entry.bundle = Some((claim.bundle, claim.seq, signed.clone()));
-        true
+        Some(old)
     }
 
     /// The newest bundle of a device.

@@ -138,7 +138,7 @@ impl Engine {
         next_event: u64,
         now: Now,
     ) -> Self {
-        let snapshot = Arc::new(state.snapshot(1, next_event.saturating_sub(1)));
+        let snapshot = Arc::new(state.snapshot(1, next_event.saturating_sub(1), now));
         Self {
             store,
             rng,
@@ -157,7 +157,9 @@ impl Engine {
     pub fn handle(&mut self, input: Input, now: Now) {
         if now.mono_ms >= self.housekeeping_ms {
             self.housekeeping_ms = now.mono_ms.saturating_add(HOUSEKEEPING_MS);
-            self.keep_house(now);
+            if let Err(error) = self.keep_house(now) {
+                self.broken.get_or_insert(error);
+            }
         }
         let Self { store, rng, state, out, .. } = self;
         let elapsed_ms = state.life.pass(now.mono_ms);
@@ -190,25 +192,20 @@ impl Engine {
     }
 
     /// Replaces keys that served long enough, and forgets those nothing can still be under way for.
-    fn keep_house(&mut self, now: Now) {
+    fn keep_house(&mut self, now: Now) -> Result<(), RecordError> {
         let Self { store, rng, state, out, .. } = self;
         let elapsed_ms = state.life.pass(now.mono_ms);
         let cx = &mut Cx { store, rng, now, elapsed_ms, out };
-        let Some(org) = state.org_id() else { return };
+        let Some(org) = state.org_id() else { return Ok(()) };
         if state.life.relay_key_is_old(now.wall_ms) {
             state.life.next_relay_key(cx.rng, &state.identity, &org, now.wall_ms);
-            if let Some(cert) = state.life.relay_cert().cloned() {
-                state.announce(cx, &wire::frame::Kind::RelayCert(cert));
-            }
         }
         if state.life.bundle_is_old(now.wall_ms) {
             let secrets = state.life.publish_bundle(cx, &state.identity, &org);
             state.bundles.publish(cx, secrets);
-            if let Some(bundle) = state.life.bundle.clone() {
-                state.announce(cx, &wire::frame::Kind::Bundle(bundle));
-            }
         }
         state.bundles.forget_old(cx);
+        state.expire(cx)
     }
 
     /// Ends the batch: durable on return, and only then does anything leave.
@@ -221,14 +218,16 @@ impl Engine {
     pub fn commit(&mut self, now: Now) -> Result<Outcome, EngineError> {
         match self.finish(now) {
             Ok(outcome) => Ok(outcome),
-            Err(EngineError::Store(StoreError::Full { .. })) => self.start_over("the disk is full"),
+            Err(EngineError::Store(StoreError::Full { .. })) => {
+                self.start_over("the disk is full", now)
+            }
             Err(EngineError::Store(StoreError::ValueTooLong { len })) => {
                 tracing::error!(len, "a batch was given up: a record would be too long");
-                self.start_over("a record would be too long")
+                self.start_over("a record would be too long", now)
             }
             Err(EngineError::Record(error)) => {
                 tracing::error!(%error, "a batch was given up");
-                self.start_over("a record cannot be read")
+                self.start_over("a record cannot be read", now)
             }
             Err(error) => Err(error),
         }
@@ -246,14 +245,16 @@ impl Engine {
             cx.out.effects.push(Effect::Close { link, reason: "not in the roster any more" });
         }
         state.with_direct(|direct, post| direct.post_acks(cx, post));
-        state.outbox.save_fresh(cx.store);
+        state.keep_own_keys(cx);
+        state.publish_releases(cx);
+        state.spread_own(cx);
         state.push_links(cx)?;
         state.save(cx.store, elapsed_ms);
         let events = self.number_events();
         self.make_durable()?;
         let effects = std::mem::take(&mut self.out.effects);
         let replies = std::mem::take(&mut self.out.replies);
-        let snapshot = self.publish();
+        let snapshot = self.publish(now);
         Ok(Outcome { effects, replies, events, snapshot })
     }
 
@@ -312,24 +313,26 @@ impl Engine {
         }
     }
 
-    fn publish(&mut self) -> Option<Arc<Snapshot>> {
+    fn publish(&mut self, now: Now) -> Option<Arc<Snapshot>> {
         let (changed, rekeyed) = (self.state.changed, self.state.rekeyed);
         let last_event = self.next_event.saturating_sub(1);
         let outbox = self.state.outbox.messages();
         if !changed
             && !rekeyed
             && self.snapshot.outbox == outbox
+            && self.snapshot.held == self.state.custody.envelopes()
+            && self.snapshot.not_carried == self.state.custody.refused()
             && self.snapshot.last_event == last_event
         {
             return None;
         }
         self.version = self.version.saturating_add(1);
-        self.snapshot = Arc::new(self.state.snapshot(self.version, last_event));
+        self.snapshot = Arc::new(self.state.snapshot(self.version, last_event, now));
         Some(Arc::clone(&self.snapshot))
     }
 
     /// Gives the batch up and goes on with what the store holds.
-    fn start_over(&mut self, why: &str) -> Result<Outcome, EngineError> {
+    fn start_over(&mut self, why: &str, now: Now) -> Result<Outcome, EngineError> {
         self.store.discard();
         let links: Vec<LinkId> = self.state.links.iter().map(|link| link.id).collect();
         let listening = std::mem::take(&mut self.state.listening);
@@ -355,14 +358,20 @@ impl Engine {
             .into_iter()
             .map(|link| Effect::Close { link, reason: "the store could not take it" });
         let (replies, effects) = (replies.collect(), effects.collect());
-        let snapshot = self.publish();
+        let snapshot = self.publish(now);
         Ok(Outcome { effects, replies, events: Vec::new(), snapshot })
     }
 
     /// Returns when [`Input::Tick`] is wanted next, in `Now::mono_ms`.
     pub fn next_deadline(&self) -> Option<u64> {
-        let due = self.state.links.iter().filter_map(|link| link.have_due_ms()).min();
-        Some(due.unwrap_or(u64::MAX).min(self.housekeeping_ms))
+        let links = self.state.links.iter().filter_map(|link| link.due_ms());
+        let releases = self.state.releases_due_ms();
+        Some(links.chain(releases).min().unwrap_or(u64::MAX).min(self.housekeeping_ms))
+    }
+
+    /// Sets how many bytes are carried for others at most: a part of what is free on the disk.
+    pub fn set_carry_limit(&mut self, bytes: u64) {
+        self.state.custody.set_limit(bytes);
     }
 
     /// Returns the newest snapshot.

@@ -1,7 +1,7 @@
 //! Bytes of a neighbour to what a rule may believe (docs/protocol.md, section 7). Pure functions over an immutable
 //! snapshot, so that any thread may run them; they acknowledge nothing.
 
-use crate::snapshot::ScreenKeys;
+use crate::{record::RecordRef, snapshot::ScreenKeys};
 use oob_crypto::envelope::{Claim, Cover, Head, open_origin, verify_origin};
 use oob_proto::{DeviceId, EnvelopeId, Incarnation, wire};
 
@@ -28,6 +28,13 @@ pub enum Refusal {
     NotInTime,
 }
 
+impl Refusal {
+    /// Whether no correct neighbour sends such a frame.
+    pub const fn is_guilt(self) -> bool {
+        matches!(self, Self::Malformed | Self::Forged)
+    }
+}
+
 /// An envelope that a member's device signed.
 #[derive(Debug)]
 pub struct VerifiedEnvelope {
@@ -41,8 +48,26 @@ pub struct VerifiedEnvelope {
     pub seq: u64,
     /// Tag, class, life, release.
     pub head: Head,
+    /// Who wrote it, under the epoch's header key.
+    pub origin: Vec<u8>,
     /// What only the addressee opens.
     pub ct: Vec<u8>,
+}
+
+impl VerifiedEnvelope {
+    /// Returns what it names.
+    pub fn record(&self) -> RecordRef {
+        RecordRef { device: self.device, incarnation: self.incarnation, seq: self.seq }
+    }
+
+    /// Returns the envelope as it came.
+    pub fn to_wire(&self) -> wire::Envelope {
+        wire::Envelope {
+            head: self.head.to_bytes().to_vec(),
+            origin: self.origin.clone(),
+            ct: self.ct.clone(),
+        }
+    }
 }
 
 /// The verdict on an envelope.
@@ -75,6 +100,7 @@ pub fn screen(keys: &ScreenKeys, envelope: wire::Envelope) -> Verdict {
                 incarnation: origin.incarnation,
                 seq: origin.seq,
                 head: *cover.head(),
+                origin: envelope.origin,
                 ct: envelope.ct,
             })),
             Err(_) => Verdict::Refuse(Refusal::Forged),

@@ -4,24 +4,38 @@ use crate::{
     conversation::Arrival,
     cx::Cx,
     effect::Effect,
-    envelope::{Screened, VerifiedEnvelope},
+    envelope::Screened,
     input::Arrived,
-    model::{Device, LinkId, RangeSet},
+    model::{Device, LinkId},
     outbox::Carries,
-    roster::{BundleClaim, RelayClaim},
-    session::{OpenError, Opened},
     state::State,
     stored::{self, RecordError},
-    sync::{HaveClaim, Owing, have},
+    sync::{Owing, have},
 };
 use oob_crypto::{FirstContact, open_grant, seal_grant};
 use oob_proto::{
-    DeviceId, EpochId, Message, OpHash, TransportKey, limits,
+    EpochId, Message, OpHash, TransportKey, limits,
     wire::{self, Frame, frame::Kind},
 };
 
 /// Operations read from the store for one stream in one batch, so that one newcomer does not hold up the others.
 const OPS_PER_BATCH: usize = 256;
+
+/// A neighbour that sent too much that was bad is not talked to for so long.
+const SHUNNED_MS: u64 = 60_000;
+
+/// What became of a frame.
+struct Taken {
+    /// It counts against credit.
+    record: bool,
+    /// A correct neighbour may send it.
+    good: bool,
+}
+
+impl Taken {
+    const RECORD: Self = Self { record: true, good: true };
+    const CONTROL: Self = Self { record: false, good: true };
+}
 
 /// Devices whose addresses are told in one frame: with sixteen long addresses each they stay under 64 KiB.
 const TOLD_ADDRESSES: usize = 14;
@@ -39,19 +53,31 @@ impl State {
             cx.out.effects.push(Effect::Close { link, reason: "not in the roster" });
             return;
         };
+        if self.shunned.get(&device).is_some_and(|until| cx.now.mono_ms < *until) {
+            cx.out.effects.push(Effect::Close { link, reason: "it sent too much that was bad" });
+            return;
+        }
+        self.shunned.remove(&device);
         self.links.up(link, device);
+        let known = self.known();
+        let equality = self.equality(&known);
+        if let Some(link) = self.links.get_mut(link) {
+            link.greet(equality.clone(), known);
+        }
         self.heard(cx, &device);
-        let hello = self.hello();
+        self.near_changed(cx.now.mono_ms);
+        let hello = self.hello(equality);
         send(cx, link, Kind::Hello(hello));
     }
 
     pub(crate) fn link_down(&mut self, cx: &mut Cx<'_>, link: LinkId) {
         if let Some(device) = self.links.down(link) {
             self.heard(cx, &device);
+            self.near_changed(cx.now.mono_ms);
         }
     }
 
-    fn hello(&self) -> wire::Hello {
+    fn hello(&self, equality: Vec<u8>) -> wire::Hello {
         let heads = self.organisation.iter().flat_map(|organisation| organisation.heads());
         let landmarks = self.organisation.iter().flat_map(|organisation| organisation.landmarks());
         wire::Hello {
@@ -61,8 +87,7 @@ impl State {
             relay_certs: self.life.relay_certs().cloned().collect(),
             bundle: self.life.bundle.clone(),
             addresses: self.listening.iter().take(limits::ADDRESSES_PER_PEER).cloned().collect(),
-            // Have always follows Hello until all members hold the same set and can compare it.
-            equality: Vec::new(),
+            equality,
             landmarks: landmarks.map(OpHash::to_vec).collect(),
         }
     }
@@ -76,17 +101,27 @@ impl State {
     ) -> Result<(), RecordError> {
         let Some(device) = self.links.get_mut(id).map(|link| link.device) else { return Ok(()) };
         let Some(device) = self.device(&device) else { return Ok(()) };
-        for Arrived { bytes, frame } in frames {
-            let record = match frame {
+        for Arrived { bytes, age_s, frame } in frames {
+            let taken = match frame {
                 Screened::Envelope(envelope) => {
-                    self.envelope(cx, &envelope)?;
-                    true
+                    self.envelope(cx, Some(id), &envelope, age_s)?;
+                    Taken::RECORD
                 }
-                Screened::Refused(_) => true,
-                Screened::Other(kind) => self.other(cx, id, &device, kind)?,
+                Screened::Refused(refusal) => Taken { record: true, good: !refusal.is_guilt() },
+                Screened::Other(kind) => self.other(cx, id, &device, kind, age_s)?,
             };
-            if record && let Some(link) = self.links.get_mut(id) {
+            let Some(link) = self.links.get_mut(id) else { return Ok(()) };
+            if taken.record {
                 link.count_taken(bytes);
+            }
+            if !taken.good && link.charge(cx.now.mono_ms) {
+                let until = cx.now.mono_ms.saturating_add(SHUNNED_MS);
+                self.shunned.insert(device.id, until);
+                let reason = "it sent too much that was bad";
+                tracing::warn!(device = %device.id, reason, "a neighbour is shut out for a minute");
+                cx.out.effects.push(Effect::Close { link: id, reason });
+                self.link_down(cx, id);
+                return Ok(());
             }
         }
         Ok(())
@@ -103,54 +138,78 @@ impl State {
         if device.is_none() {
             return Ok(());
         }
+        self.by_gossip = true;
+        let taken = self.gossiped(cx, arrived);
+        self.by_gossip = false;
+        taken
+    }
+
+    fn gossiped(&mut self, cx: &mut Cx<'_>, arrived: Arrived) -> Result<(), RecordError> {
         match arrived.frame {
-            Screened::Envelope(envelope) => self.envelope(cx, &envelope)?,
-            Screened::Other(Kind::RelayCert(signed)) => self.relay_cert(cx, &signed),
+            Screened::Envelope(envelope) => self.envelope(cx, None, &envelope, 0)?,
+            Screened::Other(Kind::RelayCert(signed)) => {
+                self.relay_cert(cx, None, &signed);
+            }
+            Screened::Other(Kind::Release(release)) => {
+                self.release(cx, &release);
+            }
             Screened::Other(_) | Screened::Refused(_) => {}
         }
         Ok(())
     }
 
-    /// Takes one frame that is no envelope; returns whether it counts against credit.
+    /// Takes one frame that is no envelope; says whether it counts against credit, and whether a correct neighbour sends it.
     fn other(
         &mut self,
         cx: &mut Cx<'_>,
         id: LinkId,
         from: &Device,
         kind: Kind,
-    ) -> Result<bool, RecordError> {
-        match kind {
+        age_s: u32,
+    ) -> Result<Taken, RecordError> {
+        let good = match kind {
             Kind::Hello(hello) => {
                 self.greet(cx, id, from, &hello)?;
-                return Ok(false);
+                return Ok(Taken::CONTROL);
             }
             Kind::Have(signed) => {
-                self.have(cx, id, from, &signed);
-                return Ok(false);
+                let good = self.have(cx, id, from, &signed)?;
+                return Ok(Taken { record: false, good });
             }
             Kind::Credit(credit) => {
                 if let Some(link) = self.links.get_mut(id) {
                     link.take_credit(credit.records, credit.bytes);
                 }
-                return Ok(false);
+                return Ok(Taken::CONTROL);
             }
-            Kind::Heartbeat(_) => return Ok(false),
+            Kind::Heartbeat(_) => return Ok(Taken::CONTROL),
             Kind::Addresses(told) => {
                 for peer in told.peers.iter().take(limits::HELLO_ITEMS) {
                     self.told_addresses(cx, Some(id), peer);
                 }
-                return Ok(false);
+                return Ok(Taken::CONTROL);
             }
-            Kind::Log(op) => self.log_op(cx, Some(id), &op),
-            Kind::Epoch(grant) => self.grant(cx, from, &grant),
-            Kind::RelayCert(signed) => self.relay_cert(cx, &signed),
-            Kind::Bundle(signed) => self.bundle(cx, &signed),
+            Kind::Nearby(nearby) => {
+                self.told_nearby(cx, from.id, &nearby);
+                return Ok(Taken::CONTROL);
+            }
+            Kind::Log(op) => {
+                self.log_op(cx, Some(id), &op);
+                true
+            }
+            Kind::Epoch(grant) => {
+                self.grant(cx, from, &grant);
+                true
+            }
+            Kind::RelayCert(signed) => self.relay_cert(cx, Some(id), &signed),
+            Kind::Bundle(signed) => self.bundle(cx, Some(id), &signed),
+            Kind::Release(release) => self.release(cx, &release),
+            Kind::Floor(signed) => self.floor(cx, Some(id), &signed, age_s)?,
             // An envelope comes through screening or not at all.
-            Kind::Envelope(_) => {}
-            Kind::Alert(_) | Kind::AlertAck(_) | Kind::Release(_) | Kind::Floor(_) => {}
-            Kind::Nearby(_) => return Ok(false),
-        }
-        Ok(true)
+            Kind::Envelope(_) => true,
+            Kind::Alert(_) | Kind::AlertAck(_) => true,
+        };
+        Ok(Taken { record: true, good })
     }
 
     fn greet(
@@ -177,10 +236,10 @@ impl State {
             return Ok(());
         }
         for signed in &hello.relay_certs {
-            self.relay_cert(cx, signed);
+            self.relay_cert(cx, Some(id), signed);
         }
         if let Some(signed) = &hello.bundle {
-            self.bundle(cx, signed);
+            self.bundle(cx, Some(id), signed);
         }
         self.learn_addresses(cx, id, from, &hello.addresses);
         self.tell_addresses(cx, id, from);
@@ -192,8 +251,15 @@ impl State {
         }
         self.push_ops(cx, id)?;
         self.grant_missing(cx, id, from, &hello.epochs);
-        if let Some(link) = self.links.get_mut(id) {
+        // Both hold the same, and the neighbour has had this device's word on it: there is nothing to say.
+        let version = self.seen.version();
+        let Some(link) = self.links.get_mut(id) else { return Ok(()) };
+        let equal = link.greeted_equally(&hello.equality);
+        if !equal || self.told.get(&from.id) != Some(&version) {
             link.have_changed(cx.now.mono_ms);
+        }
+        if equal {
+            self.compare(id);
         }
         Ok(())
     }
@@ -366,93 +432,7 @@ impl State {
         }
     }
 
-    pub(crate) fn relay_cert(&mut self, cx: &mut Cx<'_>, signed: &wire::Signed) {
-        let Some(device) = RelayClaim::device_of(signed).and_then(|id| self.device(&id)) else {
-            return;
-        };
-        let Some(org) = self.org_id() else { return };
-        if device.id != self.identity.device && self.directory.take_relay(cx, &org, &device, signed)
-        {
-            self.rekeyed = true;
-        }
-    }
-
-    pub(crate) fn bundle(&mut self, cx: &mut Cx<'_>, signed: &wire::Signed) {
-        let Some(device) = BundleClaim::device_of(signed).and_then(|id| self.device(&id)) else {
-            return;
-        };
-        let Some(org) = self.org_id() else { return };
-        if device.id != self.identity.device {
-            self.directory.take_bundle(cx, &org, &device, signed);
-        }
-    }
-
-    /// Takes a verified envelope: duplicate, tag, open, bindings, in this order; it is marked as seen in the batch
-    /// that makes what it brought durable.
-    fn envelope(
-        &mut self,
-        cx: &mut Cx<'_>,
-        envelope: &VerifiedEnvelope,
-    ) -> Result<(), RecordError> {
-        let (device, life, seq) = (envelope.device, envelope.incarnation, envelope.seq);
-        #[cfg(feature = "sim")]
-        if let Some(bodies) = self.rig.again(device, life, seq)
-            && let Some(from) = self.device(&device)
-        {
-            return bodies.iter().try_for_each(|body| self.body(cx, &from, body));
-        }
-        if self.seen.contains(&device, life, seq) || !self.seen.has_room(&device, life) {
-            return Ok(());
-        }
-        // The snapshot it was screened with may be older than a removal.
-        let Some(from) = self.device(&device) else { return Ok(()) };
-        let Some(org) = self.org_id() else { return Ok(()) };
-        let me = self.identity.device;
-        let opened = match self.peers.open(cx, &org, &me, &self.bundles, &from, envelope) {
-            Ok(opened) => opened,
-            // Not for this device, or not yet: nothing is noted, so the author keeps it and offers it again.
-            Err(OpenError::NotOurs | OpenError::Later) => return Ok(()),
-            Err(OpenError::Record(error)) => return Err(error),
-            Err(OpenError::Bad(what)) => {
-                tracing::warn!(device = %device, what, "an envelope for this device does not open");
-                #[cfg(feature = "sim")]
-                {
-                    self.rig.oddities.unopened += 1;
-                }
-                self.note_seen(cx, &device, life, seq);
-                return Ok(());
-            }
-        };
-        self.note_seen(cx, &device, life, seq);
-        match opened {
-            Opened::Again => {}
-            Opened::Bodies(bodies) => {
-                #[cfg(feature = "sim")]
-                let bodies = self.rig.keep((device, life, seq), bodies);
-                for body in bodies.iter() {
-                    self.body(cx, &from, body)?;
-                }
-            }
-            Opened::Ack(ack) => self.ack(cx, &from, &ack)?,
-        }
-        Ok(())
-    }
-
-    fn note_seen(
-        &mut self,
-        cx: &Cx<'_>,
-        device: &DeviceId,
-        life: oob_proto::Incarnation,
-        seq: u64,
-    ) {
-        if self.seen.mark(device, life, seq)
-            && let Some(link) = self.links.of_device(device)
-        {
-            link.have_changed(cx.now.mono_ms);
-        }
-    }
-
-    fn body(
+    pub(crate) fn body(
         &mut self,
         cx: &mut Cx<'_>,
         from: &Device,
@@ -477,7 +457,12 @@ impl State {
         Ok(())
     }
 
-    fn ack(&mut self, cx: &mut Cx<'_>, from: &Device, ack: &wire::Ack) -> Result<(), RecordError> {
+    pub(crate) fn ack(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: &Device,
+        ack: &wire::Ack,
+    ) -> Result<(), RecordError> {
         let acked =
             self.with_direct(|direct, _| direct.take_ack(cx, from, ack)).transpose()?.flatten();
         let Some(acked) = acked else { return Ok(()) };
@@ -492,68 +477,13 @@ impl State {
         Ok(())
     }
 
-    fn have(&mut self, cx: &mut Cx<'_>, id: LinkId, from: &Device, signed: &wire::Signed) {
-        let Some(org) = self.org_id() else { return };
-        let Self { directory, identity, .. } = &*self;
-        let relay = |life, generation| directory.relay(&from.id, life, generation);
-        let Some(claim) = HaveClaim::parse(&org, &from.id, &identity.device, signed, relay) else {
-            return;
-        };
-        let Some(link) = self.links.get_mut(id) else { return };
-        if claim.number <= link.have_number {
-            return;
-        }
-        link.have_number = claim.number;
-        if !std::mem::replace(&mut link.told, true) {
-            link.sent_to = None;
-            #[cfg(feature = "sim")]
-            if self.rig.faults.no_repair {
-                link.sent_to = self.outbox.last_place(&from.id);
-            }
-        }
-        self.seen.close_below(&from.id, claim.incarnation, claim.owed_from);
-        for (life, has) in &claim.mine {
-            self.settle(cx, &from.id, *life, has);
-        }
-        self.offer_again(cx, id, from, &claim.mine);
-    }
-
-    /// Where the neighbour has something later than an envelope it lacks, that one was dropped on its way: it is offered
-    /// again, now and then.
-    fn offer_again(
-        &mut self,
-        cx: &Cx<'_>,
-        id: LinkId,
-        from: &Device,
-        has: &[(oob_proto::Incarnation, RangeSet)],
-    ) {
-        let life = self.life.incarnation;
-        let mine = has.iter().find(|(of, _)| *of == life);
-        let Some(top) = mine.and_then(|(_, has)| has.last()) else { return };
-        let oldest = self.outbox.oldest(&from.id, life).filter(|oldest| oldest.seq < top);
-        if let (Some(oldest), Some(link)) = (oldest, self.links.get_mut(id)) {
-            link.offer_again(oldest.place, cx.now.mono_ms);
-        }
-    }
-
-    fn settle(
-        &mut self,
-        cx: &mut Cx<'_>,
-        device: &DeviceId,
-        life: oob_proto::Incarnation,
-        has: &RangeSet,
-    ) {
-        self.outbox.settle(cx.store, device, |pending| {
-            pending.incarnation == life && has.contains(pending.seq)
-        });
-    }
-
     /// Sends every stream what it is owed: operations, own envelopes as far as credit goes, credit, Have.
     pub(crate) fn push_links(&mut self, cx: &mut Cx<'_>) -> Result<(), RecordError> {
         let ids: Vec<LinkId> = self.links.iter().map(|link| link.id).collect();
         for id in ids {
             self.push_ops(cx, id)?;
-            self.push_envelopes(cx, id)?;
+            self.push_records(cx, id)?;
+            self.push_nearby(cx, id);
             let Some(link) = self.links.get_mut(id) else { continue };
             let device = link.device;
             for owing in link.owing(cx.now.mono_ms) {
@@ -563,33 +493,12 @@ impl State {
                     }
                     Owing::Have => {
                         let Some(org) = self.org_id() else { continue };
-                        let oldest = self.outbox.oldest(&device, self.life.incarnation);
-                        let owed_from =
-                            oldest.map_or_else(|| self.life.next_record(), |oldest| oldest.seq);
-                        let entries = self.seen.entries(&device);
-                        Kind::Have(have(&org, &self.identity, &mut self.life, entries, owed_from))
+                        let entries = self.have_entries();
+                        self.told.insert(device, self.seen.version());
+                        Kind::Have(have(&org, &self.identity, &mut self.life, entries))
                     }
                 };
                 send(cx, id, kind);
-            }
-        }
-        Ok(())
-    }
-
-    fn push_envelopes(&mut self, cx: &mut Cx<'_>, id: LinkId) -> Result<(), RecordError> {
-        let Some(link) = self.links.get_mut(id).filter(|link| link.told) else { return Ok(()) };
-        while link.may_send() {
-            let batch = self.outbox.next_batch(cx.store, &link.device, link.sent_to)?;
-            if batch.is_empty() {
-                break;
-            }
-            for (place, envelope) in batch {
-                if !link.may_send() {
-                    break;
-                }
-                let sent = send(cx, id, Kind::Envelope(envelope));
-                link.count_sent(sent);
-                link.sent_to = Some(place);
             }
         }
         Ok(())
@@ -608,14 +517,4 @@ fn send(cx: &mut Cx<'_>, link: LinkId, kind: Kind) -> usize {
     let len = frame.len();
     cx.out.effects.push(Effect::Send { link, frame });
     len
-}
-
-impl State {
-    /// Sends a frame about this device itself on every stream, greeted or not: the own greeting may have gone before.
-    pub(crate) fn announce(&mut self, cx: &mut Cx<'_>, kind: &Kind) {
-        for link in self.links.iter_mut() {
-            let sent = send(cx, link.id, kind.clone());
-            link.count_sent(sent);
-        }
-    }
 }

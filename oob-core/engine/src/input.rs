@@ -60,6 +60,8 @@ pub enum Input {
 pub struct Arrived {
     /// Encoded length, for the credit given back.
     pub bytes: u64,
+    /// How old the neighbour says the record is, seconds.
+    pub age_s: u32,
     /// What it is.
     pub frame: Screened,
 }

@@ -235,8 +235,8 @@ impl State {
     }
 
     fn take_certs(&mut self, cx: &mut Cx<'_>, claim: &JoinClaim) {
-        self.relay_cert(cx, &claim.relay_cert);
-        self.bundle(cx, &claim.bundle);
+        self.relay_cert(cx, None, &claim.relay_cert);
+        self.bundle(cx, None, &claim.bundle);
     }
 
     fn answer(
@@ -394,10 +394,10 @@ impl State {
         for signed in
             answer.relay_certs.iter().take(limits::HELLO_ITEMS * limits::DEVICES_PER_MEMBER)
         {
-            self.relay_cert(cx, signed);
+            self.relay_cert(cx, None, signed);
         }
         for signed in answer.bundles.iter().take(limits::HELLO_ITEMS * limits::DEVICES_PER_MEMBER) {
-            self.bundle(cx, signed);
+            self.bundle(cx, None, signed);
         }
         for addresses in answer.addresses.iter().take(limits::HELLO_ITEMS) {
             self.told_addresses(cx, None, addresses);

@@ -36,6 +36,8 @@ pub mod model;
 pub mod effect;
 pub mod event;
 pub mod snapshot;
+// layer: names of records
+pub mod record;
 // layer: edge
 pub mod envelope;
 pub mod input;
@@ -47,9 +49,12 @@ mod own;
 // layer: the organisation
 mod roster;
 // layer: what is kept
+mod custody;
 mod directory;
 mod epochs;
+mod holders;
 mod outbox;
+mod releases;
 mod seen;
 mod session;
 // layer: switches of the simulator
@@ -63,8 +68,10 @@ mod sync;
 // layer: all state
 mod state;
 // layer: between devices
+mod carrying;
 mod frames;
 mod join;
+mod nearness;
 // layer: the whole
 mod engine;
 // layer: many of them

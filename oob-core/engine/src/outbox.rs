@@ -1,8 +1,12 @@
 //! What is owed to whom: sealed envelopes, kept until the addressee's device says that it has them. One record per
-//! batch and device.
+//! batch and device. What is owed is also what others are asked to carry.
 
-use crate::stored::{self, RecordError};
-use oob_proto::{ConversationId, DeviceId, Incarnation, wire};
+use crate::{
+    model::RangeSet,
+    stored::{self, RecordError},
+};
+use oob_crypto::envelope::Head;
+use oob_proto::{ConversationId, DeviceId, Incarnation, Message, wire};
 use oob_store::{Order, Store};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -16,6 +20,8 @@ const BATCH_ITEMS: usize = 48;
 #[derive(Default)]
 pub(crate) struct Outbox {
     by_device: BTreeMap<DeviceId, Owed>,
+    /// Whom a record is for, and its place there.
+    index: BTreeMap<(Incarnation, u64), (DeviceId, u64)>,
     /// Messages among what is pending.
     messages: u64,
 }
@@ -29,7 +35,12 @@ struct Owed {
     left: BTreeMap<u64, usize>,
     /// Seq in the store of the next batch.
     next_batch: u64,
+    /// Messages among what is pending.
+    messages: u64,
 }
+
+/// An envelope sealed in the batch under way: for whom, its life and number, encoded.
+pub(crate) type Fresh = (DeviceId, Incarnation, u64, Vec<u8>);
 
 /// One envelope owed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +51,10 @@ pub(crate) struct Pending {
     pub(crate) seq: u64,
     pub(crate) incarnation: Incarnation,
     pub(crate) carries: Carries,
+    /// Elapsed time when it was sealed.
+    pub(crate) since_ms: u64,
+    /// What its proof of being opened must hash to.
+    pub(crate) release: [u8; 16],
     batch: u64,
 }
 
@@ -58,7 +73,7 @@ pub(crate) enum Carries {
 }
 
 impl Carries {
-    fn is_message(&self) -> bool {
+    pub(crate) fn is_message(&self) -> bool {
         matches!(self, Self::Message { .. })
     }
 }
@@ -77,8 +92,10 @@ impl Outbox {
                 let raw: wire::StoredOutbox = stored::decode(&bytes, "outbox")?;
                 owed.left.insert(batch, raw.items.len());
                 for pending in Pending::all(&raw.items, batch) {
-                    self.messages =
-                        self.messages.saturating_add(u64::from(pending.carries.is_message()));
+                    let message = u64::from(pending.carries.is_message());
+                    self.messages = self.messages.saturating_add(message);
+                    owed.messages = owed.messages.saturating_add(message);
+                    self.index.insert((pending.incarnation, pending.seq), (*device, pending.place));
                     owed.pending.push_back(pending);
                 }
             }
@@ -91,7 +108,8 @@ impl Outbox {
     }
 
     /// Puts what this batch sealed into the pending batch of the store.
-    pub(crate) fn save_fresh(&mut self, store: &mut Store) {
+    pub(crate) fn save_fresh(&mut self, store: &mut Store) -> Vec<Fresh> {
+        let mut all = Vec::new();
         for (device, owed) in &mut self.by_device {
             let mut fresh = std::mem::take(&mut owed.fresh).into_iter().peekable();
             while fresh.peek().is_some() {
@@ -100,13 +118,25 @@ impl Outbox {
                 owed.next_batch = batch.saturating_add(1);
                 owed.left.insert(batch, items.len());
                 for pending in Pending::all(&items, batch) {
-                    self.messages =
-                        self.messages.saturating_add(u64::from(pending.carries.is_message()));
+                    let message = u64::from(pending.carries.is_message());
+                    self.messages = self.messages.saturating_add(message);
+                    owed.messages = owed.messages.saturating_add(message);
+                    self.index.insert((pending.incarnation, pending.seq), (*device, pending.place));
                     owed.pending.push_back(pending);
                 }
-                stored::write(store, &stored::outbox(device), batch, &wire::StoredOutbox { items });
+                let raw = wire::StoredOutbox { items };
+                stored::write(store, &stored::outbox(device), batch, &raw);
+                let items = raw.items.into_iter();
+                all.extend(
+                    items.map(|item| {
+                        (*device, Incarnation(item.incarnation), item.seq, item.envelope)
+                    }),
+                );
             }
         }
+        // In the order of their numbers, which is that they were sealed in.
+        all.sort_by_key(|(_, life, seq, _)| (*life, *seq));
+        all
     }
 
     /// Takes away what a device has; returns it, oldest first.
@@ -126,7 +156,10 @@ impl Outbox {
             !settle
         });
         for pending in &settled {
-            self.messages = self.messages.saturating_sub(u64::from(pending.carries.is_message()));
+            self.index.remove(&(pending.incarnation, pending.seq));
+            let message = u64::from(pending.carries.is_message());
+            self.messages = self.messages.saturating_sub(message);
+            owed.messages = owed.messages.saturating_sub(message);
             let Some(left) = owed.left.get_mut(&pending.batch) else { continue };
             *left = left.saturating_sub(1);
             if *left == 0 {
@@ -137,42 +170,76 @@ impl Outbox {
         settled
     }
 
-    /// Reads the envelopes owed to a device after a place, up to the end of the stored batch it lies in.
-    pub(crate) fn next_batch(
+    /// Everything owed, by life.
+    pub(crate) fn live(&self) -> BTreeMap<Incarnation, RangeSet> {
+        let mut live: BTreeMap<Incarnation, RangeSet> = BTreeMap::new();
+        for (incarnation, seq) in self.index.keys() {
+            live.entry(*incarnation).or_default().insert(*seq);
+        }
+        live
+    }
+
+    /// What is owed to one device, by life.
+    pub(crate) fn live_for(&self, device: &DeviceId) -> BTreeMap<Incarnation, RangeSet> {
+        let mut live: BTreeMap<Incarnation, RangeSet> = BTreeMap::new();
+        let owed = self.by_device.get(device).into_iter().flat_map(|owed| &owed.pending);
+        for pending in owed {
+            live.entry(pending.incarnation).or_default().insert(pending.seq);
+        }
+        live
+    }
+
+    /// What is owed under a number, and to whom.
+    pub(crate) fn get(&self, life: Incarnation, seq: u64) -> Option<(DeviceId, &Pending)> {
+        let (device, place) = self.index.get(&(life, seq))?;
+        let pending = &self.by_device.get(device)?.pending;
+        let at = pending.partition_point(|pending| pending.place < *place);
+        pending.get(at).filter(|pending| pending.place == *place).map(|pending| (*device, pending))
+    }
+
+    /// Reads the stored batch a number lies in: every envelope of it that is still owed, encoded,
+    /// with its number.
+    pub(crate) fn read_batch(
         &self,
         store: &Store,
-        device: &DeviceId,
-        after: Option<u64>,
-    ) -> Result<Vec<(u64, wire::Envelope)>, RecordError> {
-        let Some(owed) = self.by_device.get(device) else { return Ok(Vec::new()) };
-        let start = owed
-            .pending
-            .partition_point(|pending| after.is_some_and(|after| pending.place <= after));
-        let Some(first) = owed.pending.get(start) else { return Ok(Vec::new()) };
+        life: Incarnation,
+        seq: u64,
+    ) -> Result<Vec<(u64, Vec<u8>)>, RecordError> {
+        let Some((device, pending)) = self.get(life, seq) else { return Ok(Vec::new()) };
         let raw: Option<wire::StoredOutbox> =
-            stored::read(store, &stored::outbox(device), first.batch, "outbox")?;
+            stored::read(store, &stored::outbox(&device), pending.batch, "outbox")?;
         let items = raw.unwrap_or_default().items;
-        let mut batch = Vec::new();
-        for pending in
-            owed.pending.range(start..).take_while(|pending| pending.batch == first.batch)
-        {
-            let index = usize::try_from(pending.place % PLACES).unwrap_or(usize::MAX);
-            if let Some(item) = items.get(index) {
-                batch.push((pending.place, stored::decode(&item.envelope, "outbox")?));
-            }
-        }
-        Ok(batch)
+        let owed = items
+            .into_iter()
+            .filter(|item| item.incarnation == life.0 && self.get(life, item.seq).is_some())
+            .map(|item| (item.seq, item.envelope))
+            .collect();
+        Ok(owed)
     }
 
-    /// The oldest envelope of a life owed to a device.
-    pub(crate) fn oldest(&self, device: &DeviceId, life: Incarnation) -> Option<&Pending> {
-        self.by_device.get(device)?.pending.iter().find(|pending| pending.incarnation == life)
+    /// Everything owed that was sealed at or before an elapsed time, with whom it is owed to.
+    pub(crate) fn sealed_by(&self, elapsed_ms: u64) -> Vec<(DeviceId, Pending)> {
+        let all = self.by_device.iter();
+        all.flat_map(|(device, owed)| {
+            owed.pending
+                .iter()
+                .take_while(move |pending| pending.since_ms <= elapsed_ms)
+                .map(|pending| (*device, *pending))
+        })
+        .collect()
     }
 
-    /// The place of the newest envelope owed to a device.
-    #[cfg(feature = "sim")]
-    pub(crate) fn last_place(&self, device: &DeviceId) -> Option<u64> {
-        self.by_device.get(device)?.pending.back().map(|pending| pending.place)
+    /// Everything owed, with whom it is owed to.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&DeviceId, &Pending)> {
+        self.by_device
+            .iter()
+            .flat_map(|(device, owed)| owed.pending.iter().map(move |pending| (device, pending)))
+    }
+
+    /// Own messages not yet delivered, by the device they are owed to.
+    pub(crate) fn messages_by_device(&self) -> impl Iterator<Item = (&DeviceId, u64)> {
+        let owed = self.by_device.iter().filter(|(_, owed)| owed.messages > 0);
+        owed.map(|(device, owed)| (device, owed.messages))
     }
 
     /// Own messages not yet delivered, each counted once per device it is owed to.
@@ -196,6 +263,17 @@ impl Pending {
                 Carries::Message { conversation, body_seq: item.body_seq, number: item.number }
             }
         };
-        Self { place, seq: item.seq, incarnation: Incarnation(item.incarnation), carries, batch }
+        let head = wire::Envelope::decode(item.envelope.as_slice())
+            .ok()
+            .and_then(|envelope| Head::parse(&envelope.head).ok());
+        Self {
+            place,
+            seq: item.seq,
+            incarnation: Incarnation(item.incarnation),
+            carries,
+            since_ms: item.since_ms,
+            release: head.map_or([0; 16], |head| head.release),
+            batch,
+        }
     }
 }

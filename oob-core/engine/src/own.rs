@@ -185,6 +185,8 @@ pub(crate) struct Life {
     saved_elapsed_ms: u64,
     last_mono_ms: Option<u64>,
     dirty: bool,
+    /// Own certificates or the own bundle changed since somebody asked.
+    keys_changed: bool,
 }
 
 impl Life {
@@ -205,6 +207,7 @@ impl Life {
             saved_elapsed_ms: 0,
             last_mono_ms: None,
             dirty: true,
+            keys_changed: false,
         }
     }
 
@@ -232,6 +235,7 @@ impl Life {
             saved_elapsed_ms: raw.elapsed_ms,
             last_mono_ms: None,
             dirty: false,
+            keys_changed: true,
         }))
     }
 
@@ -273,6 +277,16 @@ impl Life {
             self.dirty = true;
         }
         self.elapsed_ms
+    }
+
+    /// How long this life has been running, and what the clock of this run said then, as of the last [`Self::pass`].
+    pub(crate) fn running(&self) -> (u64, u64) {
+        (self.elapsed_ms, self.last_mono_ms.unwrap_or(0))
+    }
+
+    /// Whether own certificates or the own bundle changed since this was last asked.
+    pub(crate) fn take_keys_changed(&mut self) -> bool {
+        std::mem::take(&mut self.keys_changed)
     }
 
     /// Own relay certificates to show, oldest first.
@@ -331,6 +345,7 @@ impl Life {
         self.relay_certs.push((signed, 0));
         let many = self.relay_certs.len().saturating_sub(RELAY_CERTS);
         self.relay_certs.drain(..many);
+        self.keys_changed = true;
     }
 
     /// Draws the next relay key and certifies it.
@@ -364,6 +379,7 @@ impl Life {
         self.next_bundle = self.next_bundle.saturating_add(1);
         self.bundle_since_ms = cx.now.wall_ms;
         self.bundle = Some(sign(SignedType::Bundle, org, payload, &[&identity.dsk]));
+        self.keys_changed = true;
         let raw =
             wire::StoredBundle { secrets: secrets.export_secret().to_vec(), superseded_ms: 0 };
         let name = stored::bundle_secret(secrets.id().as_bytes());

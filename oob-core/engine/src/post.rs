@@ -64,6 +64,7 @@ impl Post<'_> {
             seq,
             envelope: envelope.encode_to_vec(),
             incarnation: self.life.incarnation.0,
+            since_ms: cx.elapsed_ms,
             ..wire::StoredOutboxItem::default()
         };
         match carries {

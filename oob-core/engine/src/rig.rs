@@ -1,8 +1,7 @@
 //! What the simulator fits into a device: switches that take a safeguard away, so that it can be shown to notice, and
 //! counters of what an honest world must never see. Compiled with the feature `sim` only.
 
-use crate::session::OpenedBody;
-use oob_proto::{DeviceId, Incarnation};
+use crate::{record::RecordRef, session::OpenedBody};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// Of so many batches, one is made durable where [`Faults::acknowledge_before_durable`] is set.
@@ -35,7 +34,7 @@ pub(crate) struct Rig {
     pub(crate) faults: Faults,
     pub(crate) oddities: Oddities,
     batches: u64,
-    opened: BTreeMap<(DeviceId, Incarnation, u64), Arc<Vec<OpenedBody>>>,
+    opened: BTreeMap<RecordRef, Arc<Vec<OpenedBody>>>,
 }
 
 impl Rig {
@@ -46,24 +45,15 @@ impl Rig {
     }
 
     /// What a record brought when it came first, if nobody is to notice that it comes again.
-    pub(crate) fn again(
-        &self,
-        device: DeviceId,
-        life: Incarnation,
-        seq: u64,
-    ) -> Option<Arc<Vec<OpenedBody>>> {
-        self.opened.get(&(device, life, seq)).filter(|_| self.faults.no_duplicate_check).cloned()
+    pub(crate) fn again(&self, of: RecordRef) -> Option<Arc<Vec<OpenedBody>>> {
+        self.opened.get(&of).filter(|_| self.faults.no_duplicate_check).cloned()
     }
 
     /// Keeps what a record brought, if it is to be shown again.
-    pub(crate) fn keep(
-        &mut self,
-        (device, life, seq): (DeviceId, Incarnation, u64),
-        bodies: Vec<OpenedBody>,
-    ) -> Arc<Vec<OpenedBody>> {
+    pub(crate) fn keep(&mut self, of: RecordRef, bodies: Vec<OpenedBody>) -> Arc<Vec<OpenedBody>> {
         let bodies = Arc::new(bodies);
         if self.faults.no_duplicate_check {
-            self.opened.insert((device, life, seq), Arc::clone(&bodies));
+            self.opened.insert(of, Arc::clone(&bodies));
         }
         bodies
     }

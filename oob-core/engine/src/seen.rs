@@ -1,29 +1,47 @@
-//! Which records of each author are here: the duplicate check, and what Have tells.
+//! Which records of each author are here or not needed any more: the duplicate check, and what Have tells.
 
 use crate::{
     model::RangeSet,
+    record::RecordRef,
     stored::{self, RecordError},
 };
 use oob_proto::{DeviceId, Incarnation, limits, wire};
 use oob_store::{Order, Store};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Ranges kept per author and life. Until members carry each other's envelopes, an author's numbers come with holes
-/// where it wrote to others; it says in each Have below which number nothing is owed any more, and those holes are
-/// closed. Beyond this bound nothing more is taken until it does.
+/// Ranges kept per author and life. Members carry everything for one another, so what one was away for comes back
+/// whole; holes stay only where something was delivered meanwhile, and are closed by the author's own word. Beyond this
+/// bound nothing more of that life is taken until it speaks.
 const RANGES: usize = 65_536;
-
-/// Ranges told in one Have of one life, the newest: what is left out, the author offers again, and it is dropped here.
-const TOLD: usize = limits::HAVE_RANGES / LIVES;
 
 /// Lives kept per device.
 const LIVES: usize = 16;
 
+/// Fewest ranges told of one life, however many lives there are to tell of.
+const TOLD: usize = 4;
+
+/// What is known of one life.
+#[derive(Debug, Clone, Default)]
+struct Life {
+    /// Here, or not needed.
+    known: RangeSet,
+    /// Of these, not needed.
+    gone: RangeSet,
+}
+
+impl Life {
+    fn have(&self) -> RangeSet {
+        self.gone.missing_from(&self.known)
+    }
+}
+
 /// What is here, by author device and life.
 #[derive(Default)]
 pub(crate) struct Seen {
-    by_author: BTreeMap<DeviceId, BTreeMap<Incarnation, RangeSet>>,
+    by_author: BTreeMap<DeviceId, BTreeMap<Incarnation, Life>>,
     dirty: BTreeSet<(DeviceId, Incarnation)>,
+    /// Grows with each change.
+    version: u64,
 }
 
 impl Seen {
@@ -32,79 +50,148 @@ impl Seen {
         for (life, bytes) in store.scan(&stored::seen(device), .., Order::Ascending, LIVES)? {
             let raw: wire::StoredRanges = stored::decode(&bytes, "seen")?;
             let Ok(life) = u32::try_from(life) else { continue };
-            let ranges = RangeSet::from_wire(&raw.ranges, RANGES);
-            self.by_author.entry(*device).or_default().insert(Incarnation(life), ranges);
+            let known = RangeSet::from_wire(&raw.ranges, RANGES);
+            let gone = RangeSet::from_wire(&raw.gone, RANGES).common(&known);
+            let lives = self.by_author.entry(*device).or_default();
+            lives.insert(Incarnation(life), Life { known, gone });
         }
         Ok(())
     }
 
-    pub(crate) fn contains(&self, device: &DeviceId, life: Incarnation, seq: u64) -> bool {
-        self.by_author
-            .get(device)
-            .and_then(|lives| lives.get(&life))
-            .is_some_and(|ranges| ranges.contains(seq))
+    /// Grows with each change.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    fn life(&self, device: &DeviceId, life: Incarnation) -> Option<&Life> {
+        self.by_author.get(device)?.get(&life)
+    }
+
+    /// Whether a record is here or not needed any more.
+    pub(crate) fn contains(&self, of: &RecordRef) -> bool {
+        self.life(&of.device, of.incarnation).is_some_and(|life| life.known.contains(of.seq))
+    }
+
+    /// Whether all of some numbers are here or not needed any more.
+    pub(crate) fn contains_all(
+        &self,
+        device: &DeviceId,
+        life: Incarnation,
+        first: u64,
+        last: u64,
+    ) -> bool {
+        let mut all = RangeSet::new();
+        all.insert_range(first, last);
+        self.life(device, life).is_some_and(|of| of.known.missing_from(&all).is_empty())
     }
 
     /// Whether another record of a device's life can be noted.
-    pub(crate) fn has_room(&self, device: &DeviceId, life: Incarnation) -> bool {
-        let Some(lives) = self.by_author.get(device) else { return true };
-        match lives.get(&life) {
-            Some(ranges) => ranges.len() < RANGES,
+    pub(crate) fn has_room(&self, of: &RecordRef) -> bool {
+        let Some(lives) = self.by_author.get(&of.device) else { return true };
+        match lives.get(&of.incarnation) {
+            Some(life) => life.known.len() < RANGES && life.gone.len() < RANGES,
             None => lives.len() < LIVES,
         }
     }
 
-    /// Closes the holes below a number: the author owes nothing there.
-    pub(crate) fn close_below(&mut self, device: &DeviceId, life: Incarnation, number: u64) {
-        let Some(ranges) = self.by_author.get_mut(device).and_then(|lives| lives.get_mut(&life))
-        else {
-            return;
-        };
-        let Some((first, _)) = ranges.iter().next() else { return };
-        // Never beyond what was seen: a number that was not written yet is not given up by anybody.
-        let last = number.saturating_sub(1).min(ranges.last().unwrap_or(0));
-        let before = ranges.len();
-        ranges.insert_range(first, last);
-        if ranges.len() != before {
-            self.dirty.insert((*device, life));
-        }
-    }
-
-    /// Notes a record. Returns false if it was here, or if the device has had more lives than are kept.
-    pub(crate) fn mark(&mut self, device: &DeviceId, life: Incarnation, seq: u64) -> bool {
-        let lives = self.by_author.entry(*device).or_default();
-        if lives.len() >= LIVES && !lives.contains_key(&life) {
+    /// Notes a record. Returns false if it was known, or cannot be noted.
+    pub(crate) fn mark(&mut self, of: &RecordRef) -> bool {
+        if !self.has_room(of) {
             return false;
         }
-        let ranges = lives.entry(life).or_default();
-        let new = ranges.len() < RANGES && ranges.insert(seq);
+        let life = self.by_author.entry(of.device).or_default().entry(of.incarnation).or_default();
+        let new = life.known.insert(of.seq);
         if new {
-            self.dirty.insert((*device, life));
+            self.changed(&of.device, of.incarnation);
         }
         new
     }
 
+    /// Notes that a record is not needed any more.
+    pub(crate) fn mark_gone(&mut self, of: &RecordRef) {
+        if !self.has_room(of) {
+            return;
+        }
+        let life = self.by_author.entry(of.device).or_default().entry(of.incarnation).or_default();
+        life.known.insert(of.seq);
+        if life.gone.insert(of.seq) {
+            self.changed(&of.device, of.incarnation);
+        }
+    }
+
+    /// Takes an author's own word that nobody needs these of its records; returns those that were here.
+    pub(crate) fn give_up(
+        &mut self,
+        device: &DeviceId,
+        incarnation: Incarnation,
+        gone: &RangeSet,
+    ) -> RangeSet {
+        let lives = self.by_author.entry(*device).or_default();
+        if gone.is_empty() || (lives.len() >= LIVES && !lives.contains_key(&incarnation)) {
+            return RangeSet::new();
+        }
+        let life = lives.entry(incarnation).or_default();
+        let new = life.gone.missing_from(gone);
+        if new.is_empty() {
+            return new;
+        }
+        let here = new.common(&life.known);
+        life.known.union(&new);
+        life.gone.union(&new);
+        // What an author says can be many ranges; the lowest holes are the oldest.
+        if life.gone.len() > RANGES {
+            life.known.close_lowest(RANGES);
+            life.gone.close_lowest(RANGES);
+        }
+        self.changed(device, incarnation);
+        here
+    }
+
+    fn changed(&mut self, device: &DeviceId, life: Incarnation) {
+        self.dirty.insert((*device, life));
+        self.version = self.version.saturating_add(1);
+    }
+
     pub(crate) fn save_dirty(&mut self, store: &mut Store) {
         for (device, life) in std::mem::take(&mut self.dirty) {
-            let Some(ranges) = self.by_author.get(&device).and_then(|lives| lives.get(&life))
-            else {
-                continue;
+            let Some(of) = self.life(&device, life) else { continue };
+            let raw = wire::StoredRanges {
+                ranges: of.known.to_wire(RANGES),
+                gone: of.gone.to_wire(RANGES),
             };
-            let raw = wire::StoredRanges { ranges: ranges.to_wire(RANGES), gone: Vec::new() };
             stored::write(store, &stored::seen(&device), u64::from(life.0), &raw);
         }
     }
 
-    /// What is here of one device, as Have tells it.
-    pub(crate) fn entries(&self, device: &DeviceId) -> Vec<wire::HaveEntry> {
-        let lives = self.by_author.get(device).into_iter().flatten();
-        lives
-            .map(|(life, ranges)| wire::HaveEntry {
-                device: device.to_vec(),
-                incarnation: life.0,
-                have: ranges.to_wire(TOLD),
-                gone: Vec::new(),
-            })
-            .collect()
+    /// All lives of all devices of which anything is known, with what is here and what is known.
+    pub(crate) fn lives(
+        &self,
+    ) -> impl Iterator<Item = ((DeviceId, Incarnation), RangeSet, &RangeSet)> + '_ {
+        self.by_author.iter().flat_map(|(device, lives)| {
+            lives.iter().map(|(life, of)| ((*device, *life), of.have(), &of.known))
+        })
+    }
+
+    /// What of a set is not needed any more.
+    pub(crate) fn gone_of(&self, device: &DeviceId, life: Incarnation, set: &RangeSet) -> RangeSet {
+        self.life(device, life).map(|of| of.gone.common(set)).unwrap_or_default()
+    }
+
+    /// The lives known of a device.
+    pub(crate) fn lives_of(&self, device: &DeviceId) -> Vec<Incarnation> {
+        self.by_author.get(device).into_iter().flat_map(|lives| lives.keys().copied()).collect()
+    }
+
+    /// What Have tells of others' records: all that is known, and of what is here as much as fits.
+    pub(crate) fn entries(&self, room: usize) -> Vec<wire::HaveEntry> {
+        let lives = self.by_author.values().map(BTreeMap::len).sum::<usize>().max(1);
+        let each = room.checked_div(lives.saturating_mul(2)).unwrap_or(TOLD).max(TOLD);
+        let entries = self.lives().map(|((device, life), have, known)| wire::HaveEntry {
+            device: device.to_vec(),
+            incarnation: life.0,
+            have: have.to_wire(each),
+            gone: known.to_wire(each),
+        });
+        entries.take(limits::HAVE_ENTRIES).collect()
     }
 }

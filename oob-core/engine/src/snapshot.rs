@@ -22,8 +22,12 @@ pub struct Snapshot {
     pub beacons: Arc<Vec<(EpochId, BeaconKey)>>,
     /// Own messages not yet delivered.
     pub outbox: u64,
-    /// Messages held for others.
+    /// Messages carried for others.
     pub held: u64,
+    /// Bytes of everything carried.
+    pub carried_bytes: u64,
+    /// Records there was no room to carry, or that gave way to others, since the start.
+    pub not_carried: u64,
     /// By device, milliseconds since 1970 when a frame of it last came.
     pub last_heard: Arc<BTreeMap<DeviceId, u64>>,
     /// By device that no stream leads to: who of the neighbours' neighbours heard it last. What neighbours say, to be

@@ -2,20 +2,23 @@
 
 use crate::{
     conversation::{Conversations, Direct},
+    custody::Custody,
     cx::Cx,
     directory::Directory,
     effect::CommandError,
     epochs::Epochs,
-    model::{Device, Ring},
+    holders::Holders,
+    model::{Device, Now, Ring},
     outbox::Outbox,
     own::{Identity, Life, Membership},
     post::Post,
+    releases::Releases,
     roster::Organisation,
     seen::Seen,
     session::{OwnBundles, Peers},
-    snapshot::{Me, OrgInfo, RosterView, ScreenKeys, Snapshot},
+    snapshot::{Me, Nearby, OrgInfo, Owed, RosterView, ScreenKeys, Snapshot},
     stored::{self, RecordError},
-    sync::Links,
+    sync::{HeardOf, Links},
 };
 use oob_crypto::BeaconKey;
 use oob_proto::{DeviceId, EpochId, MemberId, OrgId, TransportKey, wire};
@@ -40,11 +43,24 @@ pub(crate) struct State {
     pub(crate) peers: Peers,
     pub(crate) seen: Seen,
     pub(crate) outbox: Outbox,
+    pub(crate) custody: Custody,
+    pub(crate) releases: Releases,
+    pub(crate) holders: Holders,
     pub(crate) conversations: Conversations,
     pub(crate) links: Links,
     pub(crate) listening: Vec<String>,
     pub(crate) neighbours: BTreeMap<DeviceId, wire::StoredNeighbour>,
     pub(crate) typed: Vec<String>,
+    /// Who was heard by others.
+    pub(crate) nearby: BTreeMap<DeviceId, HeardOf>,
+    /// Neighbours that sent too much that was bad, and until when they are shut out.
+    pub(crate) shunned: BTreeMap<DeviceId, u64>,
+    /// What version of what is known here each neighbour was told last.
+    pub(crate) told: BTreeMap<DeviceId, u64>,
+    /// What is handled just now came by gossip.
+    pub(crate) by_gossip: bool,
+    /// Wall and running time of the batch the last snapshot is of.
+    pub(crate) snapshot_time: (u64, u64),
     /// Devices whose state is in memory.
     loaded: BTreeSet<DeviceId>,
     /// Screening keys changed in this batch.
@@ -56,6 +72,8 @@ pub(crate) struct State {
     beacons: Arc<Vec<(EpochId, BeaconKey)>>,
     addresses: Arc<Vec<(Option<TransportKey>, String)>>,
     last_heard: Arc<BTreeMap<DeviceId, u64>>,
+    near: Arc<BTreeMap<DeviceId, Nearby>>,
+    owed: Arc<BTreeMap<MemberId, Owed>>,
     #[cfg(feature = "sim")]
     pub(crate) rig: crate::rig::Rig,
 }
@@ -74,11 +92,19 @@ impl State {
             peers: Peers::default(),
             seen: Seen::default(),
             outbox: Outbox::default(),
+            custody: Custody::default(),
+            releases: Releases::default(),
+            holders: Holders::default(),
             conversations: Conversations::default(),
             links: Links::default(),
             listening: Vec::new(),
             neighbours: BTreeMap::new(),
             typed: Vec::new(),
+            nearby: BTreeMap::new(),
+            shunned: BTreeMap::new(),
+            told: BTreeMap::new(),
+            by_gossip: false,
+            snapshot_time: (0, 0),
             loaded: BTreeSet::new(),
             rekeyed: true,
             changed: true,
@@ -87,6 +113,8 @@ impl State {
             beacons: Arc::default(),
             addresses: Arc::default(),
             last_heard: Arc::default(),
+            near: Arc::default(),
+            owed: Arc::default(),
             #[cfg(feature = "sim")]
             rig: crate::rig::Rig::default(),
         }
@@ -110,6 +138,10 @@ impl State {
         };
         let organisation = Organisation::load(store, org)?;
         state.epochs = Epochs::load(store)?;
+        state.releases = Releases::load(store)?;
+        state.holders = Holders::load(store)?;
+        let me = state.identity.device;
+        state.custody.load(store, &me, state.life.incarnation)?;
         let devices: Vec<Device> = organisation.roster().view.devices.values().cloned().collect();
         state.organisation = Some(organisation);
         for device in &devices {
@@ -132,6 +164,9 @@ impl State {
         self.directory.load(store, org, device)?;
         self.peers.load(store, &device.id)?;
         self.seen.load(store, &device.id)?;
+        for life in self.seen.lives_of(&device.id) {
+            self.custody.load(store, &device.id, life)?;
+        }
         self.outbox.load(store, &device.id)?;
         let known = stored::read(store, &stored::neighbour(&device.id), stored::ONLY, "neighbour")?;
         if let Some(known) = known {
@@ -144,8 +179,9 @@ impl State {
     pub(crate) fn save(&mut self, store: &mut Store, elapsed_ms: u64) {
         self.seen.save_dirty(store);
         self.conversations.save_dirty(store);
-        self.outbox.save_fresh(store);
         self.peers.save_dirty(store, elapsed_ms);
+        self.releases.save_fresh(store);
+        self.holders.save_if_dirty(store);
         self.life.save_if_dirty(store);
     }
 
@@ -214,18 +250,16 @@ impl State {
             self.load_device(cx.store, &org, device)?;
         }
         let standing: BTreeSet<DeviceId> = devices.iter().map(|device| device.id).collect();
-        if let Some(organisation) = &self.organisation {
-            for claim in organisation.join_claims() {
-                let device = devices.iter().find(|device| device.id == claim.keys.id);
-                let Some(device) = device.filter(|device| device.id != self.identity.device) else {
-                    continue;
-                };
-                // Where something newer is known, a certificate from the request to join says nothing.
-                if self.directory.bundle(&device.id).is_none() {
-                    self.directory.take_relay(cx, &org, device, &claim.relay_cert);
-                    self.directory.take_bundle(cx, &org, device, &claim.bundle);
-                }
-            }
+        let me = self.identity.device;
+        let claims = self.organisation.iter().flat_map(|organisation| organisation.join_claims());
+        // Where something newer is known, a certificate from the request to join says nothing.
+        let new = claims
+            .filter(|claim| claim.keys.id != me && self.directory.bundle(&claim.keys.id).is_none());
+        let new: Vec<_> =
+            new.map(|claim| (claim.relay_cert.clone(), claim.bundle.clone())).collect();
+        for (relay_cert, bundle) in new {
+            self.relay_cert(cx, None, &relay_cert);
+            self.bundle(cx, None, &bundle);
         }
         Ok(self.links.outside(&standing))
     }
@@ -239,7 +273,8 @@ impl State {
     }
 
     /// Builds the snapshot of what is durable now.
-    pub(crate) fn snapshot(&mut self, version: u64, last_event: u64) -> Snapshot {
+    pub(crate) fn snapshot(&mut self, version: u64, last_event: u64, now: Now) -> Snapshot {
+        self.snapshot_time = (now.wall_ms, now.mono_ms);
         let name = match (&self.organisation, &self.membership) {
             (Some(organisation), Some(membership)) => {
                 let member = organisation.roster().view.members.get(&membership.member);
@@ -272,6 +307,10 @@ impl State {
             let heard = self.neighbours.iter().filter(|(_, known)| known.last_heard_ms > 0);
             self.last_heard =
                 Arc::new(heard.map(|(id, known)| (*id, known.last_heard_ms)).collect());
+            self.near = Arc::new(self.nearby_view());
+            self.owed = Arc::new(self.owed_view(&self.owed, true));
+        } else if self.owed.values().map(|of| of.messages).sum::<u64>() != self.outbox.messages() {
+            self.owed = Arc::new(self.owed_view(&self.owed, false));
         }
         Snapshot {
             version,
@@ -288,10 +327,12 @@ impl State {
             screening: Arc::clone(&self.screening),
             beacons: Arc::clone(&self.beacons),
             outbox: self.outbox.messages(),
-            held: 0,
+            held: self.custody.envelopes(),
+            carried_bytes: self.custody.bytes(),
+            not_carried: self.custody.refused(),
             last_heard: Arc::clone(&self.last_heard),
-            nearby: Arc::default(),
-            owed: Arc::default(),
+            nearby: Arc::clone(&self.near),
+            owed: Arc::clone(&self.owed),
             addresses: Arc::clone(&self.addresses),
             last_event,
         }

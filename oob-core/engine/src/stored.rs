@@ -1,7 +1,7 @@
 //! Where everything lies in the store: one function per bag, and records as protobuf. The area numbers are stored for
 //! ever; none is used twice (docs/storage.md, "Areas").
 
-use oob_proto::{ConversationId, DeviceId, Message};
+use oob_proto::{ConversationId, DeviceId, Incarnation, Message};
 use oob_store::{Area, Bag, Store, StoreError, View};
 
 /// Why a record could not be read.
@@ -93,6 +93,22 @@ pub(crate) fn neighbour(device: &DeviceId) -> Bag {
 /// Addresses typed by people.
 pub(crate) fn typed_addresses() -> Bag {
     Bag::carry(Area(13), &[])
+}
+
+/// Records carried of one life of a device, by number.
+pub(crate) fn carried(device: &DeviceId, incarnation: Incarnation) -> Bag {
+    let id = [device.as_bytes().as_slice(), &incarnation.0.to_be_bytes()].concat();
+    Bag::carry(Area(15), &id)
+}
+
+/// Who carries own records.
+pub(crate) fn holders() -> Bag {
+    Bag::carry(Area(16), &[])
+}
+
+/// Proofs that envelopes were opened, in the order they were noted.
+pub(crate) fn releases() -> Bag {
+    Bag::carry(Area(17), &[])
 }
 
 /// Name of the secret record of a device's sessions.

@@ -16,12 +16,7 @@ const CRATES: [(&str, &str, &[&str], &[&str]); 10] = [
     ("oob-store", "oob-core/store", &["oob-proto", "oob-crypto"], &[]),
     ("oob-mesh", "oob-core/mesh", &["oob-proto"], &[]),
     // Its own tests need it with the simulator.
-    (
-        "oob-engine",
-        "oob-core/engine",
-        &["oob-proto", "oob-crypto", "oob-store"],
-        &["oob-engine"],
-    ),
+    ("oob-engine", "oob-core/engine", &["oob-proto", "oob-crypto", "oob-store"], &["oob-engine"]),
     (
         "oob-core",
         "oob-core",

@@ -510,9 +510,6 @@ pub struct Have {
     pub number: u64,
     #[prost(message, repeated, tag = "5")]
     pub entries: ::prost::alloc::vec::Vec<HaveEntry>,
-    /// No envelope of this device and incarnation below this number is still owed to the reader.
-    #[prost(uint64, tag = "6")]
-    pub owed_from: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HaveEntry {
@@ -520,10 +517,12 @@ pub struct HaveEntry {
     pub device: ::prost::alloc::vec::Vec<u8>,
     #[prost(uint32, tag = "2")]
     pub incarnation: u32,
-    /// Records the sender can give.
+    /// Records the sender has.
     #[prost(message, repeated, tag = "3")]
     pub have: ::prost::alloc::vec::Vec<Range>,
-    /// Records it does not need: released, expired, superseded, or said by their author to be gone.
+    /// Records it does not need. A number that is in both counts as had: so that a few ranges say all that is known, even
+    /// where what is still carried lies scattered in it. An author's word on its own records is the last: what it does not
+    /// have up to the end of its ranges, nobody needs.
     #[prost(message, repeated, tag = "4")]
     pub gone: ::prost::alloc::vec::Vec<Range>,
 }
@@ -923,6 +922,11 @@ pub struct StoredOlm {
     pub next_out: u64,
     #[prost(uint64, tag = "5")]
     pub next_in: u64,
+    /// Record that brought the newest message opened, and the life it is of.
+    #[prost(uint64, tag = "6")]
+    pub last_seq: u64,
+    #[prost(uint32, tag = "7")]
+    pub last_incarnation: u32,
 }
 /// An Olm message that came before its turn.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -936,6 +940,9 @@ pub struct StoredHeldOlm {
     /// The own bundle its channel was opened to.
     #[prost(bytes = "vec", tag = "4")]
     pub bundle: ::prost::alloc::vec::Vec<u8>,
+    /// Record that brought it.
+    #[prost(uint64, tag = "5")]
+    pub seq: u64,
 }
 /// Numbers of an author's records that are here, or were given up.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -945,6 +952,24 @@ pub struct StoredRanges {
     /// Of these, what is not needed any more.
     #[prost(message, repeated, tag = "2")]
     pub gone: ::prost::alloc::vec::Vec<Range>,
+}
+/// Who carries own records, by their signed word.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StoredHolders {
+    #[prost(message, repeated, tag = "1")]
+    pub holders: ::prost::alloc::vec::Vec<StoredHolder>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StoredHolder {
+    #[prost(bytes = "vec", tag = "1")]
+    pub device: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub member: ::prost::alloc::vec::Vec<u8>,
+    /// Of this device's life.
+    #[prost(uint32, tag = "3")]
+    pub incarnation: u32,
+    #[prost(message, repeated, tag = "4")]
+    pub have: ::prost::alloc::vec::Vec<Range>,
 }
 /// A record of somebody's, carried for whoever needs it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -957,6 +982,9 @@ pub struct StoredCarried {
     pub stored_ms: u64,
     #[prost(uint32, tag = "3")]
     pub age_s: u32,
+    /// How old it may become; absent if it lasts until its author replaces it.
+    #[prost(uint64, optional, tag = "4")]
+    pub life_s: ::core::option::Option<u64>,
 }
 /// Releases that became durable together.
 #[derive(Clone, PartialEq, ::prost::Message)]

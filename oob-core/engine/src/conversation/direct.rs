@@ -1,6 +1,6 @@
 //! Messages between two people (docs/protocol.md, section 9): sending, receiving, receipts.
 
-use super::state::{Conversation, Conversations, RANGES, ack};
+use super::state::{Conversation, Conversations, RANGES, Receipts, ack};
 use crate::{
     cx::Cx,
     effect::CommandError,
@@ -196,7 +196,7 @@ impl Direct<'_> {
     ) {
         stored::write(cx.store, &stored::messages(conversation), number, &record);
         self.all.dirty.insert(*conversation);
-        if let Some(message) = message(conversation, number, &record, state) {
+        if let Some(message) = message(conversation, number, &record, state, Vec::new()) {
             cx.out.events.push(Event::Message(message));
         }
     }
@@ -241,6 +241,53 @@ impl Direct<'_> {
         Ok(Some(Acked { conversation, life, delivered: newly }))
     }
 
+    /// Notes that somebody carries own messages for a device.
+    pub(crate) fn mark_held(
+        &mut self,
+        cx: &mut Cx<'_>,
+        conversation: &ConversationId,
+        to: &DeviceId,
+        life: Incarnation,
+        held: &RangeSet,
+    ) -> Result<(), RecordError> {
+        self.mark(cx, conversation, to, life, held, |receipts| &mut receipts.held)
+    }
+
+    /// Notes that the life of own messages for a device ended.
+    pub(crate) fn mark_expired(
+        &mut self,
+        cx: &mut Cx<'_>,
+        conversation: &ConversationId,
+        to: &DeviceId,
+        life: Incarnation,
+        expired: &RangeSet,
+    ) -> Result<(), RecordError> {
+        self.mark(cx, conversation, to, life, expired, |receipts| &mut receipts.expired)
+    }
+
+    fn mark(
+        &mut self,
+        cx: &mut Cx<'_>,
+        conversation: &ConversationId,
+        to: &DeviceId,
+        life: Incarnation,
+        set: &RangeSet,
+        which: impl Fn(&mut Receipts) -> &mut RangeSet,
+    ) -> Result<(), RecordError> {
+        let Some(state) = self.all.all.get_mut(conversation) else { return Ok(()) };
+        let before = state.clone();
+        let marked = which(state.ours.entry((*to, life)).or_default());
+        let new = marked.missing_from(set);
+        if new.is_empty() {
+            return Ok(());
+        }
+        marked.union(&new);
+        marked.close_lowest(RANGES);
+        let after = state.clone();
+        self.all.dirty.insert(*conversation);
+        self.tell(cx, conversation, life, &before, &after, &new, &RangeSet::new())
+    }
+
     /// Tells of each own message whose state changed, oldest first.
     #[expect(clippy::too_many_arguments, reason = "two states and what differs between them")]
     fn tell(
@@ -281,8 +328,10 @@ impl Direct<'_> {
             }
         }
         for (message, state) in changed.into_iter().rev() {
+            let delivered =
+                u32::from(matches!(state, MessageState::Delivered | MessageState::Read));
             let receipt =
-                Receipt { message, conversation: *conversation, state, delivered: 1, expected: 1 };
+                Receipt { message, conversation: *conversation, state, delivered, expected: 1 };
             cx.out.events.push(Event::Receipt(receipt));
         }
         Ok(())
@@ -366,6 +415,7 @@ pub(super) fn message(
     number: u64,
     record: &wire::StoredMessage,
     state: MessageState,
+    held_by: Vec<MemberId>,
 ) -> Option<Message> {
     Some(Message {
         number,
@@ -377,7 +427,7 @@ pub(super) fn message(
         sent_ms: record.sent_ms,
         received_ms: record.received_ms,
         state,
-        held_by: Vec::new(),
+        held_by,
     })
 }
 

@@ -3,6 +3,7 @@
 use super::{direct::message, state::Conversation};
 use crate::{
     event::{Event, Numbered},
+    holders::Holders,
     model::{Message, MessageState, Receipt},
     stored::{self, RecordError},
 };
@@ -181,6 +182,7 @@ impl History {
         page: Vec<(u64, Vec<u8>)>,
     ) -> Result<Vec<Message>, RecordError> {
         let mut messages = Vec::with_capacity(page.len());
+        let holders = Holders::view(&self.view)?;
         for (number, bytes) in page {
             let record: wire::StoredMessage = stored::decode(&bytes, "message")?;
             let stage = if record.device == self.device.as_bytes() {
@@ -190,7 +192,11 @@ impl History {
             } else {
                 MessageState::Delivered
             };
-            messages.extend(message(conversation, number, &record, stage));
+            let id = MessageId::try_from(record.id.as_slice()).ok();
+            let own = id.filter(|_| record.device == self.device.as_bytes());
+            let held_by = own.map(|id| holders.of(id.incarnation(), id.seq(), &state.member));
+            let held_by = held_by.unwrap_or_default();
+            messages.extend(message(conversation, number, &record, stage, held_by));
         }
         Ok(messages)
     }

@@ -43,6 +43,10 @@ pub(super) struct Conversation {
 pub(super) struct Receipts {
     pub(super) delivered: RangeSet,
     pub(super) read: RangeSet,
+    /// Of own messages: somebody carried them.
+    pub(super) held: RangeSet,
+    /// Of own messages: their life ended before they were delivered.
+    pub(super) expired: RangeSet,
 }
 
 impl Conversations {
@@ -113,16 +117,22 @@ impl Conversation {
     pub(super) fn state_of_own(&self, life: Incarnation, body_seq: u64) -> MessageState {
         let said =
             self.ours.iter().filter(|((_, of), _)| *of == life).map(|(_, receipts)| receipts);
-        let (mut delivered, mut read) = (false, false);
+        let mut state = MessageState::Stored;
+        let mut expired = false;
         for receipts in said {
-            read |= receipts.read.contains(body_seq);
-            delivered |= receipts.delivered.contains(body_seq);
+            let reached = if receipts.read.contains(body_seq) {
+                MessageState::Read
+            } else if receipts.delivered.contains(body_seq) {
+                MessageState::Delivered
+            } else if receipts.held.contains(body_seq) {
+                MessageState::Held
+            } else {
+                MessageState::Stored
+            };
+            expired |= receipts.expired.contains(body_seq);
+            state = state.max(reached);
         }
-        match (delivered, read) {
-            (_, true) => MessageState::Read,
-            (true, false) => MessageState::Delivered,
-            (false, false) => MessageState::Stored,
-        }
+        if expired && state < MessageState::Delivered { MessageState::Expired } else { state }
     }
 
     pub(super) fn from_stored(raw: &wire::StoredConversation) -> Option<Self> {
@@ -164,6 +174,8 @@ fn receipts_from(
             let receipts = Receipts {
                 delivered: RangeSet::from_wire(&raw.delivered, RANGES),
                 read: RangeSet::from_wire(&raw.read, RANGES),
+                held: RangeSet::from_wire(&raw.held, RANGES),
+                expired: RangeSet::from_wire(&raw.expired, RANGES),
             };
             Some(((device, Incarnation(raw.incarnation)), receipts))
         })
@@ -177,7 +189,8 @@ fn receipts_to(all: &BTreeMap<(DeviceId, Incarnation), Receipts>) -> Vec<wire::S
             incarnation: life.0,
             delivered: receipts.delivered.to_wire(RANGES),
             read: receipts.read.to_wire(RANGES),
-            ..wire::StoredReceipts::default()
+            held: receipts.held.to_wire(RANGES),
+            expired: receipts.expired.to_wire(RANGES),
         })
         .collect()
 }

@@ -100,6 +100,53 @@ impl RangeSet {
         missing
     }
 
+    /// Returns the numbers that are in both.
+    pub fn common(&self, other: &Self) -> Self {
+        other.missing_from(self).missing_from(self)
+    }
+
+    /// Takes one number out; returns whether it was in it.
+    pub fn remove(&mut self, number: u64) -> bool {
+        let Some((first, last)) = self
+            .ranges
+            .range(..=number)
+            .next_back()
+            .map(|(first, last)| (*first, *last))
+            .filter(|(_, last)| *last >= number)
+        else {
+            return false;
+        };
+        self.ranges.remove(&first);
+        if first < number {
+            self.ranges.insert(first, number.saturating_sub(1));
+        }
+        if number < last {
+            self.ranges.insert(number.saturating_add(1), last);
+        }
+        true
+    }
+
+    /// Takes all numbers of another set out.
+    pub fn subtract(&mut self, other: &Self) {
+        if !other.is_empty() {
+            *self = other.missing_from(self);
+        }
+    }
+
+    /// Takes the smallest number out.
+    pub fn pop_first(&mut self) -> Option<u64> {
+        let (first, last) = self.ranges.pop_first()?;
+        if first < last {
+            self.ranges.insert(first.saturating_add(1), last);
+        }
+        Some(first)
+    }
+
+    /// Returns every number, ascending. A set may hold very many: bound it first.
+    pub fn numbers(&self) -> impl Iterator<Item = u64> + '_ {
+        self.iter().flat_map(|(first, last)| first..=last)
+    }
+
     /// Returns how many ranges there are.
     pub fn len(&self) -> usize {
         self.ranges.len()
@@ -164,6 +211,16 @@ mod tests {
             for pair in all.windows(2) {
                 prop_assert!(pair[0].1 + 1 < pair[1].0, "ranges are maximal");
             }
+            let mut smaller = ranges.clone();
+            for n in (0..210).step_by(3) {
+                prop_assert_eq!(smaller.remove(n), model.contains(&n));
+            }
+            for n in 0..210 {
+                prop_assert_eq!(smaller.contains(n), model.contains(&n) && n % 3 != 0);
+            }
+            let mut popped = smaller.clone();
+            let all: Vec<u64> = std::iter::from_fn(|| popped.pop_first()).collect();
+            prop_assert_eq!(&all, &smaller.numbers().collect::<Vec<_>>());
             let (mut other, mut other_model) = (RangeSet::new(), BTreeSet::new());
             for (first, len) in probe {
                 other.insert_range(first, first + len);
@@ -171,6 +228,11 @@ mod tests {
             }
             let missing: BTreeSet<u64> = ranges.missing_from(&other).iter().flat_map(|(f, l)| f..=l).collect();
             prop_assert_eq!(missing, other_model.difference(&model).copied().collect::<BTreeSet<_>>());
+            let common: BTreeSet<u64> = ranges.common(&other).numbers().collect();
+            prop_assert_eq!(common, other_model.intersection(&model).copied().collect::<BTreeSet<_>>());
+            let mut less = other.clone();
+            less.subtract(&ranges);
+            prop_assert_eq!(less, ranges.missing_from(&other));
             prop_assert_eq!(RangeSet::from_wire(&ranges.to_wire(1000), 1000), ranges);
         }
     }

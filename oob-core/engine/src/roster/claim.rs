@@ -156,12 +156,6 @@ impl RelayClaim {
         let rlk = PublicKey::parse(&raw.rlk).map_err(|_| ClaimError)?;
         Ok(Self { incarnation: Incarnation(raw.incarnation), generation: raw.r#gen, rlk })
     }
-
-    /// Reads which device a certificate speaks of, before anything is believed.
-    pub(crate) fn device_of(signed: &wire::Signed) -> Option<DeviceId> {
-        let raw = wire::RelayCert::decode(signed.payload.as_slice()).ok()?;
-        DeviceId::try_from(raw.device.as_slice()).ok()
-    }
 }
 
 /// A prekey bundle whose signature and keys hold.
@@ -188,12 +182,6 @@ impl BundleClaim {
             return Err(ClaimError);
         }
         Ok(Self { bundle, seq: raw.seq })
-    }
-
-    /// Reads which device a bundle speaks of, before anything is believed.
-    pub(crate) fn device_of(signed: &wire::Signed) -> Option<DeviceId> {
-        let raw = wire::PrekeyBundle::decode(signed.payload.as_slice()).ok()?;
-        DeviceId::try_from(raw.device.as_slice()).ok()
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::{
     bundles::OwnBundles,
-    peer::{InEnd, Olm, Peer, Peers, SESSIONS},
+    peer::{ChannelId, InEnd, Olm, Peer, Peers, SESSIONS},
 };
 use crate::{
     cx::Cx,
@@ -13,6 +13,7 @@ use crate::{
 };
 use oob_crypto::{OLM_PREKEY, PairSession, Plain, Prekey, envelope::release_of, open_first_flight};
 use oob_proto::{BundleId, DeviceId, Incarnation, Message, OrgId, wire};
+use oob_store::Order;
 use zeroize::Zeroizing;
 
 /// Olm messages of one device held before their turn; what a window of one channel can let through.
@@ -49,6 +50,9 @@ pub(crate) enum Opened {
     Again,
 }
 
+/// What a channel gave, the own bundle it was opened to, and which message of which channel it was; none for its first.
+type FromChannel = (Plain, BundleId, Option<(ChannelId, u64)>);
+
 /// An encoded Body and the life of the author it came in.
 #[derive(Debug)]
 pub(crate) struct OpenedBody {
@@ -57,7 +61,7 @@ pub(crate) struct OpenedBody {
 }
 
 impl Peers {
-    /// Opens an envelope of `from`, a device of the roster.
+    /// Opens an envelope of `from`, a device of the roster. Also returns what proves that it was opened.
     pub(crate) fn open(
         &mut self,
         cx: &mut Cx<'_>,
@@ -66,15 +70,35 @@ impl Peers {
         own: &OwnBundles,
         from: &model::Device,
         envelope: &VerifiedEnvelope,
-    ) -> Result<Opened, OpenError> {
-        let (plain, bundle) = if envelope.head.first_flight {
+    ) -> Result<(Opened, Option<[u8; 16]>), OpenError> {
+        let (plain, bundle, place) = if envelope.head.first_flight {
             match self.open_first(cx, org, me, own, from, envelope)? {
-                Some(opened) => opened,
-                None => return Ok(Opened::Again),
+                Some((plain, bundle)) => (plain, bundle, None),
+                None => return Ok((Opened::Again, None)),
             }
         } else {
             self.open_next(from, envelope)?
         };
+        let opened = self.open_plain(cx, own, from, envelope, &plain, bundle);
+        match (&opened, place) {
+            // Nothing is used up: it is offered again.
+            (Err(OpenError::Later | OpenError::Record(_)), None) => self.forget_newest(&from.id),
+            (Err(OpenError::Later | OpenError::Record(_)), Some(_)) | (_, None) => {}
+            (_, Some((channel, n))) => self.mark(&from.id, &channel, n),
+        }
+        Ok((opened?, Some(plain.preimage)))
+    }
+
+    /// Opens what a channel gave.
+    fn open_plain(
+        &mut self,
+        cx: &mut Cx<'_>,
+        own: &OwnBundles,
+        from: &model::Device,
+        envelope: &VerifiedEnvelope,
+        plain: &Plain,
+        bundle: BundleId,
+    ) -> Result<Opened, OpenError> {
         if release_of(&plain.preimage) != envelope.head.release {
             return Err(OpenError::Bad("another release than its preimage gives"));
         }
@@ -94,10 +118,25 @@ impl Peers {
                     ciphertext,
                     incarnation: envelope.incarnation.0,
                     bundle: bundle.to_vec(),
+                    seq: envelope.seq,
                 };
                 peer.take_olm(cx, own, from, &id, inner.olm_n, held)
             }
             None => Err(OpenError::Bad("an inner message of an unknown kind")),
+        }
+    }
+
+    /// Opens what waits behind messages that were given up.
+    pub(crate) fn skip_holes(
+        &mut self,
+        cx: &mut Cx<'_>,
+        own: &OwnBundles,
+        from: &model::Device,
+        is_known: impl Fn(Incarnation, u64, u64) -> bool,
+    ) -> Result<Vec<OpenedBody>, RecordError> {
+        match self.peers.get_mut(&from.id) {
+            Some(peer) => peer.skip_holes(cx, own, from, &is_known),
+            None => Ok(Vec::new()),
         }
     }
 
@@ -135,7 +174,7 @@ impl Peers {
             before.replaced_ms = cx.elapsed_ms.max(1);
         }
         let mut end = InEnd { channel: opened.channel, bundle, replaced_ms: 0, wanted: Vec::new() };
-        end.refresh_tags(&from.id, &mut self.tags);
+        self.fresh_tags.extend(end.refresh_tags(&from.id, &mut self.tags));
         peer.ins.push(end);
         peer.dirty = true;
         Ok(Some((opened.plain, bundle)))
@@ -145,7 +184,7 @@ impl Peers {
         &mut self,
         from: &model::Device,
         envelope: &VerifiedEnvelope,
-    ) -> Result<(Plain, BundleId), OpenError> {
+    ) -> Result<FromChannel, OpenError> {
         let (device, channel, n) = *self.tags.get(&envelope.head.tag).ok_or(OpenError::NotOurs)?;
         // A member who seals another's ciphertext and tag again under its own origin must not use up that message.
         if device != from.id {
@@ -159,10 +198,29 @@ impl Peers {
             .ok_or(OpenError::NotOurs)?;
         let plain =
             end.channel.open(n, &envelope.ct).map_err(|_| OpenError::Bad("channel message"))?;
+        Ok((plain, end.bundle, Some((channel, n))))
+    }
+
+    /// Notes that a message of a channel was taken.
+    fn mark(&mut self, device: &DeviceId, channel: &ChannelId, n: u64) {
+        let Some(peer) = self.peers.get_mut(device) else { return };
+        let Some(end) = peer.ins.iter_mut().find(|end| end.channel.id() == channel) else { return };
         end.channel.mark(n);
-        end.refresh_tags(&device, &mut self.tags);
+        self.fresh_tags.extend(end.refresh_tags(device, &mut self.tags));
         peer.dirty = true;
-        Ok((plain, end.bundle))
+    }
+
+    /// Takes back a channel whose first message there was no room for: it opens again when that is offered again.
+    fn forget_newest(&mut self, device: &DeviceId) {
+        let Some(peer) = self.peers.get_mut(device) else { return };
+        let Some(end) = peer.ins.pop() else { return };
+        for n in &end.wanted {
+            self.tags.remove(&end.channel.tag(*n));
+        }
+        if let Some(before) = peer.ins.last_mut() {
+            before.replaced_ms = 0;
+        }
+        peer.dirty = true;
     }
 }
 
@@ -195,7 +253,21 @@ impl Peer {
             stored::write(cx.store, &bag, n, &message);
             return Ok(Opened::Bodies(Vec::new()));
         }
-        let mut bodies = vec![self.open_olm(own, from, id, &message)?];
+        let mut bodies = vec![self.open_olm(own, from, id, n, &message)?];
+        self.open_waiting(cx, own, from, id, &mut bodies)?;
+        Ok(Opened::Bodies(bodies))
+    }
+
+    /// Opens what waited for the message just opened.
+    fn open_waiting(
+        &mut self,
+        cx: &mut Cx<'_>,
+        own: &OwnBundles,
+        from: &model::Device,
+        id: &[u8; 32],
+        bodies: &mut Vec<OpenedBody>,
+    ) -> Result<(), RecordError> {
+        let bag = stored::held_olm(id);
         while self.waiting.contains_key(id) {
             let next = self.sessions.iter().find(|olm| olm.id == *id).map_or(0, |olm| olm.next_in);
             let Some(held) =
@@ -203,14 +275,57 @@ impl Peer {
             else {
                 break;
             };
-            cx.store.delete(&bag, next);
-            self.waiting.entry(*id).and_modify(|count| *count = count.saturating_sub(1));
-            self.waiting.retain(|_, count| *count > 0);
+            self.waits_no_more(cx, id, next);
             // One that waited and does not open ends the run; what came before it stands.
-            let Ok(body) = self.open_olm(own, from, id, &held) else { break };
+            let Ok(body) = self.open_olm(own, from, id, next, &held) else { break };
             bodies.push(body);
         }
-        Ok(Opened::Bodies(bodies))
+        Ok(())
+    }
+
+    fn waits_no_more(&mut self, cx: &mut Cx<'_>, id: &[u8; 32], n: u64) {
+        cx.store.delete(&stored::held_olm(id), n);
+        self.waiting.entry(*id).and_modify(|count| *count = count.saturating_sub(1));
+        self.waiting.retain(|_, count| *count > 0);
+        self.dirty = true;
+    }
+
+    /// Opens messages whose turn cannot come, because what was before them is given up: every record of the author between
+    /// the last one opened and the one that waits is known here, and so none of them brings it.
+    fn skip_holes(
+        &mut self,
+        cx: &mut Cx<'_>,
+        own: &OwnBundles,
+        from: &model::Device,
+        is_known: &impl Fn(Incarnation, u64, u64) -> bool,
+    ) -> Result<Vec<OpenedBody>, RecordError> {
+        let mut bodies = Vec::new();
+        let sessions: Vec<[u8; 32]> = self.waiting.keys().copied().collect();
+        for id in sessions {
+            loop {
+                let bag = stored::held_olm(&id);
+                let Some((n, bytes)) = cx.store.scan(&bag, .., Order::Ascending, 1)?.pop() else {
+                    break;
+                };
+                let held: wire::StoredHeldOlm = stored::decode(&bytes, "held message")?;
+                let life = Incarnation(held.incarnation);
+                let known = self.sessions.iter().find(|olm| olm.id == id);
+                let (turn, after) = match known {
+                    Some(olm) if olm.last.0 == life => (olm.next_in, olm.last.1),
+                    Some(olm) if olm.next_in > 0 => break,
+                    _ => (0, 0),
+                };
+                let hole = after.saturating_add(1)..held.seq;
+                if n > turn && !hole.is_empty() && !is_known(life, hole.start, hole.end - 1) {
+                    break;
+                }
+                self.waits_no_more(cx, &id, n);
+                let Ok(body) = self.open_olm(own, from, &id, n, &held) else { continue };
+                bodies.push(body);
+                self.open_waiting(cx, own, from, &id, &mut bodies)?;
+            }
+        }
+        Ok(bodies)
     }
 
     fn open_olm(
@@ -218,6 +333,7 @@ impl Peer {
         own: &OwnBundles,
         from: &model::Device,
         id: &[u8; 32],
+        n: u64,
         message: &wire::StoredHeldOlm,
     ) -> Result<OpenedBody, OpenError> {
         let incarnation = Incarnation(message.incarnation);
@@ -227,7 +343,8 @@ impl Peer {
                 .session
                 .decrypt(message.olm_type, &message.ciphertext)
                 .map_err(|_| OpenError::Bad("olm message"))?;
-            olm.next_in = olm.next_in.saturating_add(1);
+            olm.next_in = n.saturating_add(1);
+            olm.last = (incarnation, message.seq);
             self.dirty = true;
             return Ok(OpenedBody { bytes, incarnation });
         }
@@ -244,7 +361,14 @@ impl Peer {
         let secrets = own.get(&bundle).ok_or(OpenError::Bad("a bundle whose secrets are gone"))?;
         let (session, bytes) = PairSession::inbound(secrets, &from.olm_id, &message.ciphertext)
             .map_err(|_| OpenError::Bad("olm prekey message"))?;
-        self.sessions.push(Olm { session, id: *id, ours: false, next_out: 0, next_in: 1 });
+        self.sessions.push(Olm {
+            session,
+            id: *id,
+            ours: false,
+            next_out: 0,
+            next_in: n.saturating_add(1),
+            last: (incarnation, message.seq),
+        });
         let many = self.sessions.len().saturating_sub(SESSIONS);
         self.sessions.drain(..many);
         self.dirty = true;

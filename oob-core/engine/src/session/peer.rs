@@ -5,7 +5,7 @@ use crate::{
     stored::{self, RecordError},
 };
 use oob_crypto::{InChannel, OutChannel, PairSession};
-use oob_proto::{BundleId, DeviceId, Message, wire};
+use oob_proto::{BundleId, DeviceId, Incarnation, Message, wire};
 use oob_store::Store;
 use std::collections::BTreeMap;
 use zeroize::Zeroizing;
@@ -25,6 +25,8 @@ pub(crate) struct Peers {
     pub(super) peers: BTreeMap<DeviceId, Peer>,
     /// Tag of every message waited for, to the channel and number it has.
     pub(super) tags: BTreeMap<[u8; 16], (DeviceId, ChannelId, u64)>,
+    /// Tags waited for since somebody last asked: what came before its time may be carried here already.
+    pub(super) fresh_tags: Vec<[u8; 16]>,
 }
 
 /// Sessions with one device.
@@ -64,6 +66,8 @@ pub(super) struct Olm {
     pub(super) ours: bool,
     pub(super) next_out: u64,
     pub(super) next_in: u64,
+    /// Record that brought the newest message opened, and the life it is of.
+    pub(super) last: (Incarnation, u64),
 }
 
 impl Peers {
@@ -99,6 +103,7 @@ impl Peers {
                 ours: olm.ours,
                 next_out: olm.next_out,
                 next_in: olm.next_in,
+                last: (Incarnation(olm.last_incarnation), olm.last_seq),
             });
         }
         for waiting in raw.waiting {
@@ -116,6 +121,16 @@ impl Peers {
     #[cfg(feature = "sim")]
     pub(crate) fn most_waiting(&self) -> u64 {
         self.peers.values().map(|peer| peer.waiting.values().sum()).max().unwrap_or(0)
+    }
+
+    /// Whether messages of a device wait for their turn.
+    pub(crate) fn is_waiting(&self, device: &DeviceId) -> bool {
+        self.peers.get(device).is_some_and(|peer| !peer.waiting.is_empty())
+    }
+
+    /// Takes the tags waited for since this was last asked.
+    pub(crate) fn take_fresh_tags(&mut self) -> Vec<[u8; 16]> {
+        std::mem::take(&mut self.fresh_tags)
     }
 
     /// Puts every session that moved into the pending batch, and forgets replaced channels that are done or old.
@@ -176,6 +191,8 @@ impl Peer {
                     ours: olm.ours,
                     next_out: olm.next_out,
                     next_in: olm.next_in,
+                    last_seq: olm.last.1,
+                    last_incarnation: olm.last.0.0,
                 })
                 .collect(),
             waiting: self
@@ -196,14 +213,18 @@ impl InEnd {
         &mut self,
         device: &DeviceId,
         tags: &mut BTreeMap<[u8; 16], (DeviceId, ChannelId, u64)>,
-    ) {
+    ) -> Vec<[u8; 16]> {
+        let mut fresh = Vec::new();
         let now: Vec<u64> = self.channel.wanted().collect();
         for gone in self.wanted.iter().filter(|n| now.binary_search(n).is_err()) {
             tags.remove(&self.channel.tag(*gone));
         }
         for new in now.iter().filter(|n| self.wanted.binary_search(n).is_err()) {
-            tags.insert(self.channel.tag(*new), (*device, *self.channel.id(), *new));
+            let tag = self.channel.tag(*new);
+            tags.insert(tag, (*device, *self.channel.id(), *new));
+            fresh.push(tag);
         }
         self.wanted = now;
+        fresh
     }
 }

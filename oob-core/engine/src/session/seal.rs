@@ -3,7 +3,7 @@
 use super::peer::{Olm, OutEnd, Peer, Peers};
 use crate::{cx::Cx, own::Identity};
 use oob_crypto::{Bundle, FirstContact, OutChannel, PairSession, Sealed};
-use oob_proto::{DeviceId, Message, OrgId, wire};
+use oob_proto::{DeviceId, Incarnation, Message, OrgId, wire};
 use zeroize::Zeroizing;
 
 /// A channel is replaced when it is this old.
@@ -84,7 +84,14 @@ impl Peer {
             let session = PairSession::outbound(&with.identity.olm, with.bundle)
                 .map_err(|_| SealError::Keys)?;
             let id = session.id();
-            self.sessions.push(Olm { session, id, ours: true, next_out: 0, next_in: 0 });
+            self.sessions.push(Olm {
+                session,
+                id,
+                ours: true,
+                next_out: 0,
+                next_in: 0,
+                last: (Incarnation(0), 0),
+            });
         }
         let lower_is_ours = with.identity.device < *with.to;
         let best = self.sessions.iter().rposition(|olm| olm.ours == lower_is_ours);

@@ -59,6 +59,7 @@ pub(super) struct Node {
 pub(super) struct Waiting {
     since_ms: u64,
     bytes: u64,
+    age_s: u32,
     envelope: wire::Envelope,
 }
 
@@ -113,25 +114,33 @@ impl Node {
     /// Judges a frame as the reader of a stream does.
     pub(super) fn judge(&self, bytes: &[u8], now_ms: u64) -> Judged {
         let len = bytes.len() as u64;
-        let frame = match Frame::read(bytes).map(|frame| frame.kind) {
+        let read = Frame::read(bytes);
+        let age_s = read.as_ref().map_or(0, |frame| frame.age);
+        let frame = match read.map(|frame| frame.kind) {
             Ok(Some(Kind::Envelope(envelope))) => {
-                return self.judge_envelope(envelope, len, now_ms);
+                return self.judge_envelope(Waiting {
+                    since_ms: now_ms,
+                    bytes: len,
+                    age_s,
+                    envelope,
+                });
             }
             Ok(Some(kind)) => Screened::Other(kind),
             Ok(None) | Err(_) => Screened::Refused(Refusal::Malformed),
         };
-        Judged::Now(Arrived { bytes: len, frame })
+        Judged::Now(Arrived { bytes: len, age_s, frame })
     }
 
-    fn judge_envelope(&self, envelope: wire::Envelope, bytes: u64, since_ms: u64) -> Judged {
+    fn judge_envelope(&self, waiting: Waiting) -> Judged {
+        let Waiting { since_ms, bytes, age_s, envelope } = waiting;
         let frame = match screen(&self.keys, envelope) {
             Verdict::Accept(verified) => Screened::Envelope(verified),
             Verdict::Refuse(refusal) => Screened::Refused(refusal),
             Verdict::NotYet(envelope) => {
-                return Judged::NotYet(Waiting { since_ms, bytes, envelope });
+                return Judged::NotYet(Waiting { since_ms, bytes, age_s, envelope });
             }
         };
-        Judged::Now(Arrived { bytes, frame })
+        Judged::Now(Arrived { bytes, age_s, frame })
     }
 
     /// Holds an envelope; where there is no room the oldest gives way and is given back as refused.
@@ -151,7 +160,7 @@ impl Node {
                     arrived.push(one.refused());
                     continue;
                 }
-                match self.judge_envelope(one.envelope, one.bytes, one.since_ms) {
+                match self.judge_envelope(one) {
                     Judged::Now(now) => arrived.push(now),
                     Judged::NotYet(still) => self.held.entry(link).or_default().push_back(still),
                 }
@@ -173,6 +182,10 @@ impl Node {
 
 impl Waiting {
     fn refused(self) -> Arrived {
-        Arrived { bytes: self.bytes, frame: Screened::Refused(Refusal::NotInTime) }
+        Arrived {
+            bytes: self.bytes,
+            age_s: self.age_s,
+            frame: Screened::Refused(Refusal::NotInTime),
+        }
     }
 }

@@ -66,6 +66,16 @@ impl Engine {
         hash.finalize().into()
     }
 
+    /// Returns what is here of each author's life, and what was given up of it.
+    pub fn inventory(&self) -> Inventory {
+        let all = self.inside().inventory().into_iter();
+        all.map(|(life, (have, known))| {
+            let gone = have.missing_from(&known);
+            (life, (have, gone))
+        })
+        .collect()
+    }
+
     /// Returns how full the queues are.
     pub fn gauges(&self) -> Gauges {
         let state = self.inside();

@@ -26,6 +26,9 @@ const REDIAL_MS: std::ops::RangeInclusive<u64> = 200..=2_000;
 /// Of a thousand dials, how many happen on both sides at once: two lines, of which one is ended soon.
 const TWICE: u64 = 100;
 
+/// Of a thousand runs, how many end as a chain, where each sees two others at most.
+const CHAINS: u64 = 250;
+
 impl World {
     /// Dials a pair some time soon, if no dial is under way.
     pub(super) fn redial(&mut self, a: usize, b: usize) {
@@ -150,7 +153,7 @@ impl World {
 
     /// Changes who sees whom; lines of those who do not see each other any more carry nothing from now on.
     pub(super) fn map(&mut self, map: Map) {
-        self.counts.partitions += u64::from(map != Map::Mesh);
+        self.counts.partitions += u64::from(map != Map::Mesh && !self.healed);
         self.lines.map = map;
         let lost: Vec<LinkId> = self
             .lines
@@ -298,10 +301,13 @@ impl World {
         }
     }
 
-    /// Ends all bad weather: everybody is back and sees everybody.
+    /// Ends all bad weather: everybody is back, and there is a way from everybody to everybody.
     pub(super) fn heal(&mut self) {
         self.healed = true;
-        self.map(Map::Mesh);
+        let mut order: Vec<usize> = (0..self.nodes.len()).collect();
+        self.dice.shuffle(&mut order);
+        let chain = self.settings.custody && self.dice.chance(CHAINS);
+        self.map(if chain { Map::Chain(order) } else { Map::Mesh });
         for node in 0..self.nodes.len() {
             self.nodes[node].disk.set_free(None);
             if let Some((how, back_ms)) = self.nodes[node].doom {

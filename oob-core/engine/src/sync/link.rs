@@ -1,7 +1,11 @@
 //! One live stream: what was greeted, sent and credited on it. Everything here starts anew with each stream; what must
 //! last lies in the outbox and the log.
 
-use crate::model::LinkId;
+use super::have::{Key, Told};
+use crate::{
+    model::{LinkId, RangeSet},
+    record::{Lane, RecordRef},
+};
 use oob_proto::{DeviceId, OpHash, limits};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -17,8 +21,26 @@ const CREDIT_EVERY_BYTES: u64 = limits::CREDIT_BYTES / 8;
 /// Have is told at most this often on a live stream.
 const HAVE_EVERY_MS: u64 = 5_000;
 
-/// What was dropped on its way is offered again at most this often.
+/// What was sent and is not told to have arrived is offered again after this time, or twice it: it was dropped on its way.
 const OFFERED_AGAIN_MS: u64 = 30_000;
+
+/// What came or went by gossip is looked for in the neighbour's word after this time: one Have, and its way.
+pub(crate) const REPAIR_MS: u64 = 6_000;
+
+/// Who is near is told at most this often.
+const NEARBY_EVERY_MS: u64 = 1_000;
+
+/// Who is near is told at least this often.
+const NEARBY_AGAIN_MS: u64 = 10_000;
+
+/// Proofs queued for one neighbour; the rest goes out when it tells again what it has.
+const QUEUED_RELEASES: usize = 4_096;
+
+/// Bad frames of one neighbour in a minute that end its stream: a correct one sends none.
+const BAD_FRAMES: u32 = 64;
+
+/// Over what time bad frames are counted.
+const BAD_FRAMES_MS: u64 = 60_000;
 
 /// Streams, and the newest to each device.
 #[derive(Default)]
@@ -33,13 +55,29 @@ pub(crate) struct Link {
     pub(crate) device: DeviceId,
     /// Its Hello came.
     pub(crate) greeted: bool,
+    /// What this device greeted with, until the neighbour's greeting comes.
+    greeting: Option<(Vec<u8>, BTreeMap<Key, RangeSet>)>,
     /// Its first Have came: from then on envelopes go out.
     pub(crate) told: bool,
     /// Number of its newest Have.
     pub(crate) have_number: u64,
-    /// Own envelopes up to this place of the outbox went out on this stream.
-    pub(crate) sent_to: Option<u64>,
-    offered_again_ms: Option<u64>,
+    /// What the neighbour has or does not need, by its own word and by what came from it.
+    theirs: BTreeMap<Key, RangeSet>,
+    /// Of this, what it has.
+    has: BTreeMap<Key, RangeSet>,
+    /// What it is to be sent, by urgency.
+    todo: [BTreeMap<Key, RangeSet>; 4],
+    /// Sent, and not told to have arrived: lately, and before that.
+    offered: BTreeMap<Key, RangeSet>,
+    offered_before: BTreeMap<Key, RangeSet>,
+    offered_since_ms: u64,
+    /// Whose record went out last, so that no author holds up the others.
+    last: Option<Key>,
+    releases: VecDeque<RecordRef>,
+    repair_due_ms: Option<u64>,
+    nearby_due_ms: u64,
+    nearby_last_ms: Option<u64>,
+    bad: (u64, u32),
     pub(crate) ops: VecDeque<OpHash>,
     sent: Count,
     credit: Count,
@@ -47,6 +85,34 @@ pub(crate) struct Link {
     credited: Count,
     have_due_ms: Option<u64>,
     have_last_ms: Option<u64>,
+    have_told: bool,
+}
+
+/// In which order the records a neighbour lacks go out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Urgency {
+    /// Certificates and bundles.
+    Keys,
+    /// Alerts and answers.
+    Alerts,
+    /// Own envelopes for this very neighbour.
+    Direct,
+    /// Envelopes to be carried.
+    Text,
+}
+
+impl From<Lane> for Urgency {
+    fn from(lane: Lane) -> Self {
+        match lane {
+            Lane::Keys => Self::Keys,
+            Lane::Alerts => Self::Alerts,
+            Lane::Text => Self::Text,
+        }
+    }
+}
+
+fn key(of: &RecordRef) -> Key {
+    (of.device, of.incarnation)
 }
 
 /// Records and their bytes.
@@ -69,10 +135,21 @@ impl Link {
             id,
             device,
             greeted: false,
+            greeting: None,
             told: false,
             have_number: 0,
-            sent_to: None,
-            offered_again_ms: None,
+            theirs: BTreeMap::new(),
+            has: BTreeMap::new(),
+            todo: Default::default(),
+            offered: BTreeMap::new(),
+            offered_before: BTreeMap::new(),
+            offered_since_ms: 0,
+            last: None,
+            releases: VecDeque::new(),
+            repair_due_ms: None,
+            nearby_due_ms: 0,
+            nearby_last_ms: None,
+            bad: (0, 0),
             ops: VecDeque::new(),
             sent: Count::default(),
             credit: Count::default(),
@@ -80,6 +157,7 @@ impl Link {
             credited: Count::default(),
             have_due_ms: None,
             have_last_ms: None,
+            have_told: false,
         }
     }
 
@@ -124,15 +202,192 @@ impl Link {
         self.ops.extend(ops.into_iter().take(room));
     }
 
-    /// Goes back to a place of the outbox, at most every half minute.
-    pub(crate) fn offer_again(&mut self, place: u64, now_ms: u64) {
-        let recently = self
-            .offered_again_ms
-            .is_some_and(|last| now_ms.saturating_sub(last) < OFFERED_AGAIN_MS);
-        if !recently && self.sent_to.is_some_and(|sent| sent >= place) {
-            self.offered_again_ms = Some(now_ms);
-            self.sent_to = place.checked_sub(1);
+    /// Takes the neighbour's word on what it has.
+    pub(crate) fn take_have(&mut self, told: &[Told]) {
+        self.theirs = told.iter().map(|told| (told.key, told.known.clone())).collect();
+        self.has = told.iter().map(|told| (told.key, told.have.clone())).collect();
+        self.told = true;
+    }
+
+    /// Notes what this device greets with, and what it knows then.
+    pub(crate) fn greet(&mut self, equality: Vec<u8>, known: BTreeMap<Key, RangeSet>) {
+        self.greeting = Some((equality, known));
+    }
+
+    /// Whether both greeted with the same hash. Both sides come to the same answer, whatever became known to either since:
+    /// then the neighbour knows what was known here, and nobody waits for a word.
+    pub(crate) fn greeted_equally(&mut self, theirs: &[u8]) -> bool {
+        let Some((mine, known)) = self.greeting.take() else { return false };
+        if mine.is_empty() || mine != theirs {
+            return false;
         }
+        for (key, known) in known {
+            self.theirs.entry(key).or_default().union(&known);
+        }
+        self.told = true;
+        true
+    }
+
+    /// What the neighbour said it has of a life.
+    pub(crate) fn has(&self, key: &Key) -> Option<&RangeSet> {
+        self.has.get(key)
+    }
+
+    /// The lives the neighbour spoke of.
+    pub(crate) fn lives(&self) -> Vec<Key> {
+        self.has.keys().copied().collect()
+    }
+
+    /// Notes that the neighbour has a record: it came from there.
+    pub(crate) fn gave(&mut self, of: &RecordRef) {
+        self.theirs.entry(key(of)).or_default().insert(of.seq);
+    }
+
+    /// Queues a new record, unless the neighbour has it or it is under way there.
+    pub(crate) fn queue(&mut self, of: &RecordRef, urgency: Urgency) {
+        // Before its first word nothing is queued: then everything is compared.
+        if !self.told || self.lacks_not(of) {
+            return;
+        }
+        if let Some(todo) = self.todo.get_mut(urgency as usize) {
+            todo.entry(key(of)).or_default().insert(of.seq);
+        }
+    }
+
+    fn lacks_not(&self, of: &RecordRef) -> bool {
+        [&self.theirs, &self.offered, &self.offered_before]
+            .iter()
+            .any(|sets| sets.get(&key(of)).is_some_and(|set| set.contains(of.seq)))
+    }
+
+    /// Queues all of a life that the neighbour lacks; `urgent` says which of it goes before the rest.
+    pub(crate) fn compare(&mut self, key: &Key, have: &RangeSet, urgent: &[(Urgency, RangeSet)]) {
+        let mut lacking = have.clone();
+        for sets in [&self.theirs, &self.offered, &self.offered_before] {
+            if let Some(set) = sets.get(key) {
+                lacking.subtract(set);
+            }
+        }
+        for (urgency, set) in urgent {
+            let part = set.common(&lacking);
+            lacking.subtract(&part);
+            self.put(*urgency, key, part);
+        }
+        self.put(Urgency::Text, key, lacking);
+    }
+
+    fn put(&mut self, urgency: Urgency, key: &Key, set: RangeSet) {
+        let Some(todo) = self.todo.get_mut(urgency as usize) else { return };
+        if set.is_empty() {
+            todo.remove(key);
+        } else {
+            todo.insert(*key, set);
+        }
+    }
+
+    /// Takes the next record to send: by urgency, and among authors in turn.
+    pub(crate) fn next(&mut self) -> Option<RecordRef> {
+        for todo in &mut self.todo {
+            loop {
+                let after = self.last.and_then(|last| {
+                    todo.range((std::ops::Bound::Excluded(last), std::ops::Bound::Unbounded)).next()
+                });
+                let Some(turn) = after.or_else(|| todo.iter().next()).map(|(turn, _)| *turn) else {
+                    break;
+                };
+                self.last = Some(turn);
+                let Some(set) = todo.get_mut(&turn) else { break };
+                let seq = set.pop_first();
+                if set.is_empty() {
+                    todo.remove(&turn);
+                }
+                let Some(seq) = seq else { continue };
+                if self.theirs.get(&turn).is_some_and(|theirs| theirs.contains(seq)) {
+                    continue;
+                }
+                return Some(RecordRef { device: turn.0, incarnation: turn.1, seq });
+            }
+        }
+        None
+    }
+
+    /// Notes that a record went out.
+    pub(crate) fn offer(&mut self, of: &RecordRef, now_ms: u64) {
+        if self.offered.is_empty() && self.offered_before.is_empty() {
+            self.offered_since_ms = now_ms;
+        }
+        self.offered.entry(key(of)).or_default().insert(of.seq);
+        let again = now_ms.saturating_add(OFFERED_AGAIN_MS);
+        self.repair_due_ms = Some(self.repair_due_ms.map_or(again, |due| due.min(again)));
+    }
+
+    /// Notes that what is new went out another way: whether it arrived is looked at a little later.
+    pub(crate) fn repair_at(&mut self, at_ms: u64) {
+        self.repair_due_ms = Some(self.repair_due_ms.map_or(at_ms, |due| due.min(at_ms)));
+    }
+
+    /// Whether it is time to compare again. What was sent long ago and is not there is offered again.
+    pub(crate) fn take_repair(&mut self, now_ms: u64) -> bool {
+        if !self.told || self.repair_due_ms.is_none_or(|due| due > now_ms) {
+            return false;
+        }
+        self.repair_due_ms = None;
+        if now_ms.saturating_sub(self.offered_since_ms) >= OFFERED_AGAIN_MS {
+            self.offered_before = std::mem::take(&mut self.offered);
+            self.offered_since_ms = now_ms;
+            let theirs = &self.theirs;
+            self.offered_before.retain(|key, set| {
+                if let Some(theirs) = theirs.get(key) {
+                    set.subtract(theirs);
+                }
+                !set.is_empty()
+            });
+        }
+        if !self.offered.is_empty() || !self.offered_before.is_empty() {
+            self.repair_due_ms = Some(now_ms.saturating_add(OFFERED_AGAIN_MS));
+        }
+        true
+    }
+
+    /// Queues a proof for a neighbour that still has what it speaks of.
+    pub(crate) fn queue_release(&mut self, of: &RecordRef) {
+        let has = self.has.get(&key(of)).is_some_and(|set| set.contains(of.seq));
+        let had = self.lacks_not(of);
+        if self.told && (has || had) && self.releases.len() < QUEUED_RELEASES {
+            self.releases.push_back(*of);
+        }
+    }
+
+    /// Takes the next proof to send.
+    pub(crate) fn next_release(&mut self) -> Option<RecordRef> {
+        self.releases.pop_front()
+    }
+
+    /// Notes that who is near changed.
+    pub(crate) fn nearby_changed(&mut self, now_ms: u64) {
+        let at = self.nearby_last_ms.map_or(now_ms, |last| last.saturating_add(NEARBY_EVERY_MS));
+        self.nearby_due_ms = self.nearby_due_ms.min(at.max(now_ms));
+    }
+
+    /// Whether who is near is to be told now.
+    pub(crate) fn take_nearby(&mut self, now_ms: u64) -> bool {
+        let due = self.greeted && self.nearby_due_ms <= now_ms;
+        if due {
+            self.nearby_last_ms = Some(now_ms);
+            self.nearby_due_ms = now_ms.saturating_add(NEARBY_AGAIN_MS);
+        }
+        due
+    }
+
+    /// Counts a frame that no correct neighbour sends; returns whether it was one too many.
+    pub(crate) fn charge(&mut self, now_ms: u64) -> bool {
+        let (since, bad) = self.bad;
+        self.bad = if now_ms.saturating_sub(since) >= BAD_FRAMES_MS {
+            (now_ms, 1)
+        } else {
+            (since, bad.saturating_add(1))
+        };
+        self.bad.1 >= BAD_FRAMES
     }
 
     /// Notes that there is something new to tell of.
@@ -141,9 +396,13 @@ impl Link {
         self.have_due_ms.get_or_insert(at.max(now_ms));
     }
 
-    /// When the next Have is due.
-    pub(crate) fn have_due_ms(&self) -> Option<u64> {
-        self.have_due_ms.filter(|_| self.greeted)
+    /// When something is due on this stream that no input brings about.
+    pub(crate) fn due_ms(&self) -> Option<u64> {
+        if !self.greeted {
+            return None;
+        }
+        let repair = self.repair_due_ms.filter(|_| self.told);
+        [self.have_due_ms, repair, Some(self.nearby_due_ms)].into_iter().flatten().min()
     }
 
     /// What goes out now.
@@ -157,7 +416,10 @@ impl Link {
         }
         if self.greeted && self.have_due_ms.is_some_and(|due| due <= now_ms) {
             self.have_due_ms = None;
-            self.have_last_ms = Some(now_ms);
+            // The one that follows the greeting does not hold up the word on what comes next.
+            if std::mem::replace(&mut self.have_told, true) {
+                self.have_last_ms = Some(now_ms);
+            }
             owing.push(Owing::Have);
         }
         owing
@@ -184,8 +446,12 @@ impl Links {
         self.links.get_mut(&id)
     }
 
-    pub(crate) fn of_device(&mut self, device: &DeviceId) -> Option<&mut Link> {
-        self.links.get_mut(self.by_device.get(device)?)
+    pub(crate) fn has_device(&self, device: &DeviceId) -> bool {
+        self.by_device.contains_key(device)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_device.len()
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Link> {

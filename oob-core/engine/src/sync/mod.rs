@@ -1,8 +1,12 @@
-//! What goes between two neighbours: greeting, the log and epochs one lacks, own envelopes, and what has arrived
+//! What goes between two neighbours: greeting, the log and epochs one lacks, the records one lacks, and what each has
 //! (docs/protocol.md, section 10).
 
+mod carrier;
 mod have;
+mod heard;
 mod link;
 
-pub(crate) use have::{HaveClaim, have};
-pub(crate) use link::{Links, Owing};
+pub(crate) use carrier::{Carrier, Departing, Direct, Gossip};
+pub(crate) use have::{HaveClaim, Key, OTHER_RANGES, equality, have, own_entry};
+pub(crate) use heard::HeardOf;
+pub(crate) use link::{Links, Owing, REPAIR_MS, Urgency};

@@ -123,11 +123,13 @@ fn a_member_cannot_use_up_anothers_message_by_sealing_it_again() {
         incarnation: keys.relays.iter().find(|(_, (device, _))| *device == mallory).unwrap().0.1,
         seq: 1_000,
         head: *cover.head(),
+        origin: genuine.origin.clone(),
         ct: genuine.ct.clone(),
     };
     let link = *world.links.iter().find(|(_, ends)| ends.0 == 2 || ends.1 == 2).unwrap().0;
     let frames = vec![oob_engine::input::Arrived {
         bytes: 1,
+        age_s: 0,
         frame: Screened::Envelope(Box::new(verified)),
     }];
     world.input(1, Input::Frames { link, frames });

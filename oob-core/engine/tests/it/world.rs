@@ -52,6 +52,10 @@ pub(crate) struct World {
     /// Everything that ever left, for replays and scans.
     pub(crate) wire: Vec<Flying>,
     pub(crate) mono_ms: u64,
+    /// What was given to the mesh, and by whom.
+    pub(crate) published: Vec<(usize, Vec<u8>)>,
+    /// The mesh loses everything.
+    pub(crate) deaf: bool,
     next_link: u64,
 }
 
@@ -68,6 +72,8 @@ impl World {
             flying: VecDeque::new(),
             wire: Vec::new(),
             mono_ms: 0,
+            published: Vec::new(),
+            deaf: false,
             next_link: 1,
         };
         // Other people, other keys.
@@ -147,6 +153,7 @@ impl World {
                     self.wire.push(flying.clone());
                     self.flying.push_back(flying);
                 }
+                Effect::Publish { frame } => self.published.push((device, frame)),
                 Effect::Close { link, .. } => self.cut(link),
                 _ => {}
             }
@@ -276,6 +283,7 @@ impl World {
     /// Screens one frame as the reader of a stream does.
     pub(crate) fn screened(&mut self, device: usize, bytes: &[u8]) -> Arrived {
         let keys = self.engine(device).snapshot().screening.clone();
+        let age_s = Frame::read(bytes).map_or(0, |frame| frame.age);
         let frame = match Frame::read(bytes).ok().and_then(|frame| frame.kind) {
             None => Screened::Refused(oob_engine::envelope::Refusal::Malformed),
             Some(Kind::Envelope(envelope)) => match screen(&keys, envelope) {
@@ -285,7 +293,7 @@ impl World {
             },
             Some(kind) => Screened::Other(kind),
         };
-        Arrived { bytes: bytes.len() as u64, frame }
+        Arrived { bytes: bytes.len() as u64, age_s, frame }
     }
 
     /// Lets one frame arrive.
@@ -297,11 +305,39 @@ impl World {
     /// Lets everything arrive until nothing is under way.
     pub(crate) fn settle(&mut self) {
         let mut steps = 0;
-        while let Some(flying) = self.flying.pop_front() {
+        while !self.flying.is_empty() || (!self.deaf && !self.published.is_empty()) {
+            for (from, frame) in std::mem::take(&mut self.published) {
+                self.gossip(from, &frame);
+            }
+            let Some(flying) = self.flying.pop_front() else { continue };
             steps += 1;
             assert!(steps < 200_000, "the devices never fall silent");
             if self.devices[flying.to].engine.is_some() && self.links.contains_key(&flying.link) {
                 self.arrive(&flying);
+            }
+        }
+    }
+
+    /// Gives a published frame to everybody streams lead to, by the last neighbour on the way.
+    pub(crate) fn gossip(&mut self, from: usize, frame: &[u8]) {
+        if self.deaf {
+            return;
+        }
+        let mut reached = vec![from];
+        let mut next = 0;
+        while let Some(by) = reached.get(next).copied() {
+            next += 1;
+            let ends: Vec<(usize, usize)> = self.links.values().copied().collect();
+            for (a, b) in ends {
+                let to = if a == by { b } else { a };
+                let near = a == by || b == by;
+                if !near || reached.contains(&to) || self.devices[to].engine.is_none() {
+                    continue;
+                }
+                reached.push(to);
+                let frame = Box::new(self.screened(to, frame));
+                let from = self.devices[by].key;
+                self.input(to, Input::Gossip { from, frame });
             }
         }
     }
@@ -314,6 +350,15 @@ impl World {
                 self.input(device, Input::Tick);
             }
         }
+    }
+
+    /// Lets half a minute pass in which everybody says what there is to say.
+    pub(crate) fn rest(&mut self) {
+        for _ in 0..6 {
+            self.settle();
+            self.pass(6_000);
+        }
+        self.settle();
     }
 
     /// Ends a device as a kill does; links to it end too.

@@ -1,0 +1,369 @@
+//! What this device carries: sealed envelopes of others, and everybody's certificates, alerts and answers, until they are
+//! delivered, replaced or too old (docs/protocol.md, section 10).
+//!
+//! Own envelopes are not here but in the outbox. What lies here is read by nobody on this device.
+
+use crate::{
+    cx::Cx,
+    model::RangeSet,
+    record::{Lane, RecordRef},
+    stored::{self, RecordError},
+};
+use oob_crypto::envelope::{Head, release_of};
+use oob_proto::{
+    DeviceId, Incarnation, Message,
+    wire::{self, Frame, frame::Kind},
+};
+use oob_store::{Order, Store};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// Bytes carried of one author: two days of a busy one. Who writes more is carried no further until some of it is
+/// delivered, and harms nobody else.
+pub(crate) const AUTHOR_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Bytes carried in all, where nobody sets less.
+pub(crate) const ALL_BYTES: u64 = 4 * 1024 * 1024 * 1024;
+
+/// Records carried in all: each takes about 200 bytes of memory.
+const RECORDS: usize = 262_144;
+
+/// Bytes of the newest records kept in memory for passing them on at once.
+const RECENT_BYTES: usize = 4 * 1024 * 1024;
+
+/// Never too old: replaced by its author instead.
+const FOR_EVER: u64 = u64::MAX;
+
+/// What is known of a record without reading it.
+#[derive(Debug, Clone)]
+struct Carried {
+    lane: Lane,
+    bytes: u64,
+    /// Elapsed time at which it is too old.
+    until_ms: u64,
+    /// Tag and release of an envelope.
+    head: Option<([u8; 16], [u8; 16])>,
+}
+
+/// A record to be carried.
+pub(crate) struct Parcel<'a> {
+    pub(crate) of: RecordRef,
+    pub(crate) lane: Lane,
+    pub(crate) kind: &'a Kind,
+    /// How old it was said to be.
+    pub(crate) age_s: u32,
+    /// How old it may become; none if it lasts until it is replaced.
+    pub(crate) life_s: Option<u64>,
+}
+
+/// Everything carried.
+pub(crate) struct Custody {
+    by_life: BTreeMap<(DeviceId, Incarnation), BTreeMap<u64, Carried>>,
+    bytes_of: BTreeMap<DeviceId, u64>,
+    tags: BTreeMap<[u8; 16], RecordRef>,
+    expiring: BTreeSet<(u64, RecordRef)>,
+    envelopes: u64,
+    records: usize,
+    bytes: u64,
+    limit: u64,
+    refused: u64,
+    recent: Recent,
+}
+
+impl Default for Custody {
+    fn default() -> Self {
+        Self {
+            by_life: BTreeMap::new(),
+            bytes_of: BTreeMap::new(),
+            tags: BTreeMap::new(),
+            expiring: BTreeSet::new(),
+            envelopes: 0,
+            records: 0,
+            bytes: 0,
+            limit: ALL_BYTES,
+            refused: 0,
+            recent: Recent::default(),
+        }
+    }
+}
+
+impl Custody {
+    /// Loads what is carried of one life.
+    pub(crate) fn load(
+        &mut self,
+        store: &Store,
+        device: &DeviceId,
+        incarnation: Incarnation,
+    ) -> Result<(), RecordError> {
+        const AREA: &str = "custody";
+        let bag = stored::carried(device, incarnation);
+        let mut next = 0;
+        loop {
+            let page = store.scan(&bag, next.., Order::Ascending, 256)?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            next = last.saturating_add(1);
+            for (seq, bytes) in page {
+                let raw: wire::StoredCarried = stored::decode(&bytes, AREA)?;
+                let frame =
+                    Frame::read(&raw.frame).map_err(|_| RecordError::Unreadable { area: AREA })?;
+                let Some(kind) = frame.kind else { continue };
+                let of = RecordRef { device: *device, incarnation, seq };
+                let until_ms = until(raw.stored_ms, raw.age_s, raw.life_s);
+                self.note(of, lane_of(&kind), len(&raw.frame), until_ms, &kind);
+            }
+        }
+    }
+
+    /// Sets how much may be carried in all.
+    pub(crate) fn set_limit(&mut self, bytes: u64) {
+        self.limit = bytes;
+    }
+
+    fn note(&mut self, of: RecordRef, lane: Lane, bytes: u64, until_ms: u64, kind: &Kind) {
+        let head = match kind {
+            Kind::Envelope(envelope) => Head::parse(&envelope.head).ok(),
+            _ => None,
+        };
+        let head = head.map(|head| (head.tag, head.release));
+        if let Some((tag, _)) = head {
+            self.tags.insert(tag, of);
+            self.envelopes = self.envelopes.saturating_add(1);
+        }
+        let used = self.bytes_of.entry(of.device).or_default();
+        *used = used.saturating_add(bytes);
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.records = self.records.saturating_add(1);
+        if until_ms != FOR_EVER {
+            self.expiring.insert((until_ms, of));
+        }
+        let life = self.by_life.entry((of.device, of.incarnation)).or_default();
+        life.insert(of.seq, Carried { lane, bytes, until_ms, head });
+    }
+
+    /// Takes a record to carry. Returns false where there is no room for it; then it is not here.
+    pub(crate) fn put(&mut self, cx: &mut Cx<'_>, parcel: &Parcel<'_>) -> bool {
+        let Parcel { of, lane, kind, age_s, life_s } = parcel;
+        if self.contains(of) {
+            return true;
+        }
+        let frame = Frame::new((*kind).clone()).encode_to_vec();
+        let bytes = len(&frame);
+        let author = self.bytes_of.get(&of.device).copied().unwrap_or(0);
+        let room = *lane != Lane::Text
+            || (author.saturating_add(bytes) <= AUTHOR_BYTES && self.make_room(cx, of, bytes));
+        if !room || (self.records >= RECORDS && *lane == Lane::Text) {
+            self.refused = self.refused.saturating_add(1);
+            return false;
+        }
+        let raw =
+            wire::StoredCarried { frame, stored_ms: cx.elapsed_ms, age_s: *age_s, life_s: *life_s };
+        let until_ms = until(raw.stored_ms, raw.age_s, raw.life_s);
+        stored::write(cx.store, &stored::carried(&of.device, of.incarnation), of.seq, &raw);
+        self.note(*of, *lane, bytes, until_ms, kind);
+        self.recent.put(*of, raw.frame, cx.elapsed_ms, *age_s);
+        true
+    }
+
+    /// Makes room in all by dropping the oldest envelopes of whoever has most, unless the newcomer's author is that one.
+    fn make_room(&mut self, cx: &mut Cx<'_>, of: &RecordRef, bytes: u64) -> bool {
+        while self.bytes.saturating_add(bytes) > self.limit {
+            let most = self.bytes_of.iter().max_by_key(|(_, used)| **used);
+            let Some(most) = most.map(|(device, _)| *device).filter(|most| *most != of.device)
+            else {
+                return false;
+            };
+            let oldest = self
+                .by_life
+                .range((most, Incarnation(0))..=(most, Incarnation(u32::MAX)))
+                .find_map(|((device, incarnation), life)| {
+                    let (seq, _) = life.iter().find(|(_, of)| of.lane == Lane::Text)?;
+                    Some(RecordRef { device: *device, incarnation: *incarnation, seq: *seq })
+                });
+            let Some(oldest) = oldest else { return false };
+            self.take_out(cx.store, &oldest);
+            self.refused = self.refused.saturating_add(1);
+        }
+        true
+    }
+
+    fn get(&self, of: &RecordRef) -> Option<&Carried> {
+        self.by_life.get(&(of.device, of.incarnation))?.get(&of.seq)
+    }
+
+    pub(crate) fn contains(&self, of: &RecordRef) -> bool {
+        self.get(of).is_some()
+    }
+
+    /// Drops a record; returns whether it was here.
+    pub(crate) fn take_out(&mut self, store: &mut Store, of: &RecordRef) -> bool {
+        let key = (of.device, of.incarnation);
+        let Some(life) = self.by_life.get_mut(&key) else { return false };
+        let Some(carried) = life.remove(&of.seq) else { return false };
+        if life.is_empty() {
+            self.by_life.remove(&key);
+        }
+        if let Some((tag, _)) = carried.head {
+            self.tags.remove(&tag);
+            self.envelopes = self.envelopes.saturating_sub(1);
+        }
+        if let Some(used) = self.bytes_of.get_mut(&of.device) {
+            *used = used.saturating_sub(carried.bytes);
+        }
+        self.bytes = self.bytes.saturating_sub(carried.bytes);
+        self.records = self.records.saturating_sub(1);
+        self.expiring.remove(&(carried.until_ms, *of));
+        self.recent.drop(of);
+        store.delete(&stored::carried(&of.device, of.incarnation), of.seq);
+        true
+    }
+
+    /// Drops what of a life is in a set.
+    pub(crate) fn take_out_all(
+        &mut self,
+        store: &mut Store,
+        device: &DeviceId,
+        incarnation: Incarnation,
+        set: &RangeSet,
+    ) {
+        let Some(life) = self.by_life.get(&(*device, incarnation)) else { return };
+        let here = set.iter().flat_map(|(first, last)| life.range(first..=last));
+        let here: Vec<u64> = here.map(|(seq, _)| *seq).collect();
+        for seq in here {
+            self.take_out(store, &RecordRef { device: *device, incarnation, seq });
+        }
+    }
+
+    /// Whether a preimage proves that an envelope carried here was opened.
+    pub(crate) fn releases(&self, of: &RecordRef, preimage: &[u8; 16]) -> bool {
+        self.get(of)
+            .and_then(|carried| carried.head)
+            .is_some_and(|(_, release)| release == release_of(preimage))
+    }
+
+    /// Elapsed time at which a record is too old.
+    pub(crate) fn until_ms(&self, of: &RecordRef) -> Option<u64> {
+        self.get(of).map(|carried| carried.until_ms)
+    }
+
+    /// The envelope of a tag, if it is carried here.
+    pub(crate) fn with_tag(&self, tag: &[u8; 16]) -> Option<RecordRef> {
+        self.tags.get(tag).copied()
+    }
+
+    /// What of a life is in a lane.
+    pub(crate) fn in_lane(&self, key: &(DeviceId, Incarnation), lane: Lane) -> RangeSet {
+        let mut set = RangeSet::new();
+        let life = self.by_life.get(key).into_iter().flatten();
+        for (seq, _) in life.filter(|(_, carried)| carried.lane == lane) {
+            set.insert(*seq);
+        }
+        set
+    }
+
+    /// Reads a record and how old it is, in seconds.
+    pub(crate) fn read(
+        &self,
+        store: &Store,
+        of: &RecordRef,
+        elapsed_ms: u64,
+    ) -> Result<Option<(Vec<u8>, u32)>, RecordError> {
+        let aged = |stored_ms: u64, age_s: u32| {
+            let here_s = elapsed_ms.saturating_sub(stored_ms) / 1_000;
+            age_s.saturating_add(u32::try_from(here_s).unwrap_or(u32::MAX))
+        };
+        if let Some((frame, stored_ms, age_s)) = self.recent.frames.get(of) {
+            return Ok(Some((frame.clone(), aged(*stored_ms, *age_s))));
+        }
+        if !self.contains(of) {
+            return Ok(None);
+        }
+        let bag = stored::carried(&of.device, of.incarnation);
+        let raw: Option<wire::StoredCarried> = stored::read(store, &bag, of.seq, "custody")?;
+        Ok(raw.map(|raw| (raw.frame, aged(raw.stored_ms, raw.age_s))))
+    }
+
+    /// Keeps a frame at hand that is about to be passed on.
+    pub(crate) fn remember(&mut self, of: RecordRef, frame: Vec<u8>) {
+        self.recent.put(of, frame, 0, 0);
+    }
+
+    /// Drops what is too old; returns it.
+    pub(crate) fn expire(&mut self, cx: &mut Cx<'_>) -> Vec<RecordRef> {
+        let mut old = Vec::new();
+        while let Some((_, of)) =
+            self.expiring.first().copied().filter(|(until, _)| *until <= cx.elapsed_ms)
+        {
+            self.take_out(cx.store, &of);
+            old.push(of);
+        }
+        old
+    }
+
+    /// Envelopes carried for others.
+    pub(crate) fn envelopes(&self) -> u64 {
+        self.envelopes
+    }
+
+    /// Bytes carried.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Records there was no room for, or that gave way to others, since the start.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused
+    }
+}
+
+fn len(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}
+
+fn until(stored_ms: u64, age_s: u32, life_s: Option<u64>) -> u64 {
+    let Some(life_s) = life_s else { return FOR_EVER };
+    let left_ms = life_s.saturating_sub(u64::from(age_s)).saturating_mul(1_000);
+    stored_ms.saturating_add(left_ms).min(FOR_EVER.saturating_sub(1))
+}
+
+/// In which lane a record of a kind goes.
+pub(crate) fn lane_of(kind: &Kind) -> Lane {
+    match kind {
+        Kind::RelayCert(_) | Kind::Bundle(_) => Lane::Keys,
+        Kind::Envelope(_) => Lane::Text,
+        _ => Lane::Alerts,
+    }
+}
+
+/// The newest frames, for passing them on without reading them again.
+#[derive(Default)]
+struct Recent {
+    frames: BTreeMap<RecordRef, (Vec<u8>, u64, u32)>,
+    order: VecDeque<RecordRef>,
+    bytes: usize,
+}
+
+impl Recent {
+    fn put(&mut self, of: RecordRef, frame: Vec<u8>, stored_ms: u64, age_s: u32) {
+        self.bytes = self.bytes.saturating_add(frame.len());
+        if let Some((old, _, _)) = self.frames.insert(of, (frame, stored_ms, age_s)) {
+            self.bytes = self.bytes.saturating_sub(old.len());
+        } else {
+            self.order.push_back(of);
+        }
+        while self.bytes > RECENT_BYTES
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.drop(&oldest);
+        }
+    }
+
+    fn drop(&mut self, of: &RecordRef) {
+        if let Some((frame, _, _)) = self.frames.remove(of) {
+            self.bytes = self.bytes.saturating_sub(frame.len());
+        }
+        // Names of dropped frames leave the order in their turn; not more of them than this.
+        if self.order.len() > self.frames.len().saturating_mul(2).saturating_add(1_024) {
+            let frames = &self.frames;
+            self.order.retain(|of| frames.contains_key(of));
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Who carries own records, by their signed word: what people are told as "held by".
+
+use crate::{
+    model::RangeSet,
+    stored::{self, RecordError},
+};
+use oob_proto::{DeviceId, Incarnation, MemberId, wire};
+use oob_store::{Store, View};
+use std::collections::BTreeMap;
+
+/// Ranges kept of one holder and life.
+const RANGES: usize = 1_024;
+
+/// Own records others carry, by who carries them.
+#[derive(Default)]
+pub(crate) struct Holders {
+    by_device: BTreeMap<DeviceId, (MemberId, BTreeMap<Incarnation, RangeSet>)>,
+    dirty: bool,
+}
+
+impl Holders {
+    pub(crate) fn load(store: &Store) -> Result<Self, RecordError> {
+        let raw = stored::read(store, &stored::holders(), stored::ONLY, "holders")?;
+        Ok(Self::from_stored(&raw.unwrap_or_default()))
+    }
+
+    /// Reads what is committed.
+    pub(crate) fn view(view: &View) -> Result<Self, RecordError> {
+        let raw = stored::view(view, &stored::holders(), stored::ONLY, "holders")?;
+        Ok(Self::from_stored(&raw.unwrap_or_default()))
+    }
+
+    fn from_stored(raw: &wire::StoredHolders) -> Self {
+        let mut holders = Self::default();
+        for raw in &raw.holders {
+            let (Ok(device), Ok(member)) = (
+                DeviceId::try_from(raw.device.as_slice()),
+                MemberId::try_from(raw.member.as_slice()),
+            ) else {
+                continue;
+            };
+            let (_, lives) =
+                holders.by_device.entry(device).or_insert_with(|| (member, BTreeMap::new()));
+            lives.insert(Incarnation(raw.incarnation), RangeSet::from_wire(&raw.have, RANGES));
+        }
+        holders
+    }
+
+    /// Takes what a device says it carries of one own life; returns what of it is new.
+    pub(crate) fn say(
+        &mut self,
+        device: &DeviceId,
+        member: &MemberId,
+        life: Incarnation,
+        have: RangeSet,
+    ) -> RangeSet {
+        let (_, lives) =
+            self.by_device.entry(*device).or_insert_with(|| (*member, BTreeMap::new()));
+        let before = lives.entry(life).or_default();
+        if *before == have {
+            return RangeSet::new();
+        }
+        self.dirty = true;
+        let new = before.missing_from(&have);
+        *before = have;
+        new
+    }
+
+    /// The people whose devices carry a record, ascending; the addressee's own devices aside.
+    pub(crate) fn of(&self, life: Incarnation, seq: u64, but: &MemberId) -> Vec<MemberId> {
+        let holding = self.by_device.values().filter(|(member, lives)| {
+            member != but && lives.get(&life).is_some_and(|have| have.contains(seq))
+        });
+        let mut members: Vec<MemberId> = holding.map(|(member, _)| *member).collect();
+        members.sort_unstable();
+        members.dedup();
+        members
+    }
+
+    pub(crate) fn save_if_dirty(&mut self, store: &mut Store) {
+        if !std::mem::take(&mut self.dirty) {
+            return;
+        }
+        let holders = self.by_device.iter().flat_map(|(device, (member, lives))| {
+            lives.iter().map(|(life, have)| wire::StoredHolder {
+                device: device.to_vec(),
+                member: member.to_vec(),
+                incarnation: life.0,
+                have: have.to_wire(RANGES),
+            })
+        });
+        let raw = wire::StoredHolders { holders: holders.collect() };
+        stored::write(store, &stored::holders(), stored::ONLY, &raw);
+    }
+}

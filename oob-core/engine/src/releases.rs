@@ -1,0 +1,151 @@
+//! Proofs that an envelope was opened, so that nobody carries it any longer (docs/protocol.md, section 10). The addressee
+//! publishes one a random while after opening; whoever carries the envelope checks it, drops the envelope, and tells
+//! the proof on to those who still have it.
+
+use crate::{
+    cx::Cx,
+    record::RecordRef,
+    stored::{self, RecordError},
+};
+use oob_proto::{DeviceId, Incarnation, wire};
+use oob_store::{Order, Store};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Proofs kept; a day of a large incident. Without its proof an envelope is carried until it is too old, no worse.
+const KEPT: usize = 131_072;
+
+/// The longest an own proof is kept back, so that when something is opened says little about who opened it.
+pub(crate) const DELAY_MS: u64 = 30_000;
+
+/// One proof.
+#[derive(Debug, Clone, Copy)]
+struct Released {
+    preimage: [u8; 16],
+    until_ms: u64,
+    batch: u64,
+}
+
+/// All proofs.
+#[derive(Default)]
+pub(crate) struct Releases {
+    all: BTreeMap<RecordRef, Released>,
+    /// Own ones kept back, by the elapsed time at which they go out.
+    waiting: BTreeSet<(u64, RecordRef)>,
+    fresh: Vec<wire::StoredRelease>,
+    /// How many of a stored batch are left.
+    left: BTreeMap<u64, usize>,
+    next_batch: u64,
+}
+
+impl Releases {
+    pub(crate) fn load(store: &Store) -> Result<Self, RecordError> {
+        const AREA: &str = "releases";
+        let mut releases = Self::default();
+        let mut next = 0;
+        loop {
+            let page = store.scan(&stored::releases(), next.., Order::Ascending, 64)?;
+            let Some((last, _)) = page.last() else { return Ok(releases) };
+            next = last.saturating_add(1);
+            releases.next_batch = next;
+            for (batch, bytes) in page {
+                let raw: wire::StoredReleases = stored::decode(&bytes, AREA)?;
+                for raw in &raw.releases {
+                    releases.note(raw, batch).ok_or(RecordError::Unreadable { area: AREA })?;
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, raw: &wire::StoredRelease, batch: u64) -> Option<()> {
+        let of = RecordRef {
+            device: DeviceId::try_from(raw.device.as_slice()).ok()?,
+            incarnation: Incarnation(raw.incarnation),
+            seq: raw.seq,
+        };
+        let preimage = raw.preimage.as_slice().try_into().ok()?;
+        let released = Released { preimage, until_ms: raw.until_ms, batch };
+        if self.all.insert(of, released).is_none() {
+            let left = self.left.entry(batch).or_default();
+            *left = left.saturating_add(1);
+        }
+        if raw.from_ms > 0 {
+            self.waiting.insert((raw.from_ms, of));
+        }
+        Some(())
+    }
+
+    /// Notes a proof; one of this device's own goes out at `from_ms` of elapsed time.
+    pub(crate) fn put(
+        &mut self,
+        of: &RecordRef,
+        preimage: [u8; 16],
+        until_ms: u64,
+        from_ms: Option<u64>,
+    ) {
+        if self.all.contains_key(of) || self.all.len() >= KEPT {
+            return;
+        }
+        let raw = wire::StoredRelease {
+            device: of.device.to_vec(),
+            incarnation: of.incarnation.0,
+            seq: of.seq,
+            preimage: preimage.to_vec(),
+            until_ms,
+            from_ms: from_ms.unwrap_or(0),
+        };
+        if self.note(&raw, self.next_batch).is_some() {
+            self.fresh.push(raw);
+        }
+    }
+
+    /// Puts what is new into the pending batch of the store.
+    pub(crate) fn save_fresh(&mut self, store: &mut Store) {
+        if self.fresh.is_empty() {
+            return;
+        }
+        let raw = wire::StoredReleases { releases: std::mem::take(&mut self.fresh) };
+        stored::write(store, &stored::releases(), self.next_batch, &raw);
+        self.next_batch = self.next_batch.saturating_add(1);
+    }
+
+    /// When the next own proof goes out.
+    pub(crate) fn due_ms(&self) -> Option<u64> {
+        self.waiting.first().map(|(due, _)| *due)
+    }
+
+    /// Takes the own proofs whose time has come.
+    pub(crate) fn take_due(&mut self, elapsed_ms: u64) -> Vec<RecordRef> {
+        let mut due = Vec::new();
+        while let Some((at, of)) = self.waiting.first().copied().filter(|(at, _)| *at <= elapsed_ms)
+        {
+            self.waiting.remove(&(at, of));
+            due.push(of);
+        }
+        due
+    }
+
+    /// The proof that a record was opened.
+    pub(crate) fn get(&self, of: &RecordRef) -> Option<wire::Release> {
+        self.all.get(of).map(|released| wire::Release {
+            device: of.device.short().to_vec(),
+            incarnation: of.incarnation.0,
+            seq: of.seq,
+            preimage: released.preimage.to_vec(),
+        })
+    }
+
+    /// Forgets proofs of what nobody carries any more.
+    pub(crate) fn forget_old(&mut self, cx: &mut Cx<'_>) {
+        let old = self.all.iter().filter(|(_, released)| released.until_ms <= cx.elapsed_ms);
+        let old: Vec<(RecordRef, u64)> = old.map(|(of, released)| (*of, released.batch)).collect();
+        for (of, batch) in old {
+            self.all.remove(&of);
+            let Some(left) = self.left.get_mut(&batch) else { continue };
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                self.left.remove(&batch);
+                cx.store.delete(&stored::releases(), batch);
+            }
+        }
+    }
+}
