@@ -74,6 +74,7 @@ impl Author {
             org: Some(OrgId::from(ORG)),
             headers: vec![(self.epoch.id(), self.epoch.header_key())],
             relays: [relay].into(),
+            ..ScreenKeys::default()
         }
     }
 }

@@ -463,8 +463,10 @@ impl From<CommandError> for Error {
             CommandError::NotAdmin => ErrorKind::NotAdmin,
             CommandError::RoleNotYet { .. } => ErrorKind::NotYet,
             CommandError::OutOfRange { .. } => ErrorKind::OutOfRange,
-            CommandError::NoMember | CommandError::NoConversation => ErrorKind::NotFound,
-            CommandError::Yourself => ErrorKind::Yourself,
+            CommandError::NoMember | CommandError::NoConversation | CommandError::NoDevice => {
+                ErrorKind::NotFound
+            }
+            CommandError::Yourself | CommandError::ThisDevice => ErrorKind::Yourself,
             CommandError::NoKeys { .. } => ErrorKind::NoKeys,
             CommandError::Join(JoinError::Expired) => ErrorKind::InviteExpired,
             CommandError::Join(JoinError::Used) => ErrorKind::InviteUsed,

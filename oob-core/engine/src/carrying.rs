@@ -7,7 +7,7 @@ use crate::{
     effect::Effect,
     envelope::VerifiedEnvelope,
     model::{Device, LinkId, RangeSet},
-    outbox::Carries,
+    outbox::{Carries, Pending},
     record::{Lane, RecordRef},
     releases::DELAY_MS,
     session::{OpenError, Opened},
@@ -285,8 +285,9 @@ impl State {
         {
             return Ok(());
         }
-        // The snapshot it was screened with may be older than a removal.
-        let Some(from) = self.device(&of.device) else { return Ok(()) };
+        // Of a removed device what it wrote before is taken, and nothing after. The snapshot this was screened with may
+        // be older than a removal.
+        let Some(from) = self.author_of(&of.device, of.incarnation, of.seq) else { return Ok(()) };
         self.open_or_carry(cx, link, &from, envelope, Some(age_s))?;
         self.open_early(cx)?;
         self.skip_holes(cx, &from)
@@ -379,7 +380,7 @@ impl State {
             let Ok(Frame { kind: Some(Kind::Envelope(raw)), .. }) = Frame::read(&frame) else {
                 continue;
             };
-            let Some(from) = self.device(&of.device) else { continue };
+            let Some(from) = self.author_of(&of.device, of.incarnation, of.seq) else { continue };
             let Ok(head) = oob_crypto::envelope::Head::parse(&raw.head) else { continue };
             let envelope = VerifiedEnvelope {
                 id: [0; 32].into(),
@@ -471,11 +472,31 @@ impl State {
 
     /// The device whose id begins so.
     pub(crate) fn device_by_short(&self, short: &DeviceShort) -> Option<DeviceId> {
-        let devices = &self.organisation.as_ref()?.roster().view.devices;
+        let roster = self.organisation.as_ref()?.roster();
         let mut first = [0; 32];
         first.iter_mut().zip(short.as_bytes()).for_each(|(to, from)| *to = *from);
-        let (id, _) = devices.range(DeviceId::from(first)..).next()?;
-        (id.short() == *short).then_some(*id)
+        [&roster.view.devices, &roster.former].into_iter().find_map(|devices| {
+            let (id, _) = devices.range(DeviceId::from(first)..).next()?;
+            (id.short() == *short).then_some(*id)
+        })
+    }
+
+    /// Drops what does not stand of devices that were taken out, and what is still owed to them.
+    pub(crate) fn apply_cuts(&mut self, cx: &mut Cx<'_>) -> Result<(), RecordError> {
+        let Some(organisation) = &self.organisation else { return Ok(()) };
+        for (device, cuts) in organisation.roster().record_cuts() {
+            let lives: Vec<Incarnation> = self.seen.lives_of(&device).collect();
+            for life in lives {
+                let last = cuts.get(&life).copied().unwrap_or(0);
+                let mut beyond = RangeSet::new();
+                beyond.insert_range(last.saturating_add(1), u64::MAX);
+                self.custody.take_out_all(cx.store, &device, life, &beyond);
+                self.seen.cut(&device, life, last);
+            }
+            let owed = self.outbox.settle(cx.store, &device, |_| true);
+            self.told_expired(cx, owed.iter().map(|pending| (device, *pending)))?;
+        }
+        Ok(())
     }
 
     /// Takes a neighbour's word on what it has; returns whether it is its word.
@@ -598,15 +619,15 @@ impl State {
         if device == self.identity.device {
             return Ok(true);
         }
-        let Some(from) = self.device(&device) else { return Ok(true) };
+        let life = Incarnation(raw.incarnation);
+        let Some(from) = self.author_of(&device, life, raw.record_seq) else { return Ok(true) };
         let ranges: usize = raw.gone.iter().map(|entry| entry.ranges.len().max(1)).sum();
         if ranges > FLOOR_RANGES
             || signed::verify(SignedType::Floor, &org, signed, &[from.dsk]).is_err()
         {
             return Ok(false);
         }
-        let of =
-            RecordRef { device, incarnation: Incarnation(raw.incarnation), seq: raw.record_seq };
+        let of = RecordRef { device, incarnation: life, seq: raw.record_seq };
         if let Some(link) = link.and_then(|link| self.links.get_mut(link)) {
             link.gave(&of);
         }
@@ -633,9 +654,22 @@ impl State {
         if old.is_empty() {
             return Ok(());
         }
+        for (to, pending) in &old {
+            self.outbox.settle(cx.store, to, |other| other == pending);
+        }
+        self.told_expired(cx, old.into_iter())?;
+        self.write_floor(cx);
+        Ok(())
+    }
+
+    /// Says of messages that they will not be delivered.
+    fn told_expired(
+        &mut self,
+        cx: &mut Cx<'_>,
+        all: impl Iterator<Item = (DeviceId, Pending)>,
+    ) -> Result<(), RecordError> {
         let mut expired = BTreeMap::new();
-        for (to, pending) in old {
-            self.outbox.settle(cx.store, &to, |other| *other == pending);
+        for (to, pending) in all {
             if let Carries::Message { conversation, body_seq, .. } = pending.carries {
                 let set: &mut RangeSet =
                     expired.entry((conversation, to, pending.incarnation)).or_default();
@@ -647,7 +681,6 @@ impl State {
                 .with_direct(|direct, _| direct.mark_expired(cx, &conversation, &to, life, &set));
             told.transpose()?;
         }
-        self.write_floor(cx);
         Ok(())
     }
 
@@ -729,7 +762,8 @@ impl State {
         let Ok(device) = DeviceId::try_from(raw.device.as_slice()) else { return false };
         let of =
             RecordRef { device, incarnation: Incarnation(raw.incarnation), seq: raw.record_seq };
-        let (Some(device), Some(org)) = (self.device(&device), self.org_id()) else { return true };
+        let author = self.author_of(&device, of.incarnation, of.seq);
+        let (Some(device), Some(org)) = (author, self.org_id()) else { return true };
         if device.id == self.identity.device {
             return true;
         }

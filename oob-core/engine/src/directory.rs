@@ -149,6 +149,23 @@ impl Directory {
         self.entries.get(device)?.relays.get(&(life, generation)).map(|(key, _)| key)
     }
 
+    /// Lives of a device of which something is certified.
+    pub(crate) fn lives(&self, device: &DeviceId) -> impl Iterator<Item = Incarnation> + '_ {
+        let entry = self.entries.get(device);
+        entry.into_iter().flat_map(|entry| entry.relays.keys().map(|(life, _)| *life))
+    }
+
+    /// The highest number among what is certified of a device's life; 0 if nothing is.
+    pub(crate) fn last_record(&self, device: &DeviceId, life: Incarnation) -> u64 {
+        let Some(entry) = self.entries.get(device) else { return 0 };
+        let relays = entry.relays.iter().filter(|((of, _), _)| *of == life);
+        let relays = relays.filter_map(|(_, (_, signed))| RelayClaim::record_of(signed));
+        let bundle =
+            entry.bundle.iter().filter_map(|(_, _, signed)| BundleClaim::record_of(signed));
+        let bundle = bundle.filter(|(of, _)| *of == life).map(|(_, seq)| seq);
+        relays.map(|(_, seq)| seq).chain(bundle).max().unwrap_or(0)
+    }
+
     /// Whether a device is known to have had a life.
     pub(crate) fn knows_life(&self, device: &DeviceId, life: Incarnation) -> bool {
         self.entries

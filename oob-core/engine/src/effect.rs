@@ -128,6 +128,12 @@ pub enum CommandError {
         /// Who.
         name: String,
     },
+    /// No such device in the roster.
+    #[error("no such device")]
+    NoDevice,
+    /// The device one sits at cannot be taken out from itself.
+    #[error("this is the device you are using")]
+    ThisDevice,
     /// No such conversation or number.
     #[error("no such conversation")]
     NoConversation,

@@ -205,6 +205,7 @@ impl Engine {
             state.bundles.publish(cx, secrets);
         }
         state.bundles.forget_old(cx);
+        state.rekeyed |= state.epochs.forget_old(cx);
         state.expire(cx)
     }
 
@@ -240,9 +241,9 @@ impl Engine {
         let Self { store, rng, state, out, .. } = self;
         let elapsed_ms = state.life.pass(now.mono_ms);
         let cx = &mut Cx { store, rng, now, elapsed_ms, out };
-        for link in state.refresh_roster(cx)? {
-            state.link_down(cx, link);
-            cx.out.effects.push(Effect::Close { link, reason: "not in the roster any more" });
+        refresh(state, cx)?;
+        if state.rotate_in_turn(cx) {
+            refresh(state, cx)?;
         }
         state.with_direct(|direct, post| direct.post_acks(cx, post));
         state.keep_own_keys(cx);
@@ -365,8 +366,9 @@ impl Engine {
     /// Returns when [`Input::Tick`] is wanted next, in `Now::mono_ms`.
     pub fn next_deadline(&self) -> Option<u64> {
         let links = self.state.links.iter().filter_map(|link| link.due_ms());
-        let releases = self.state.releases_due_ms();
-        Some(links.chain(releases).min().unwrap_or(u64::MAX).min(self.housekeeping_ms))
+        let others = [self.state.releases_due_ms(), self.state.rotation.due_ms()];
+        let due = links.chain(others.into_iter().flatten()).min();
+        Some(due.unwrap_or(u64::MAX).min(self.housekeeping_ms))
     }
 
     /// Sets how many bytes are carried for others at most: a part of what is free on the disk.
@@ -434,8 +436,20 @@ fn command_of(
         Command::FinishJoin { answer } => state.finish_join(cx, &answer),
         Command::JoinShow => state.join_show(cx),
         Command::Learn { ops } => state.learn(cx, &ops),
+        Command::RevokeDevice { device } => {
+            refresh(state, cx)?;
+            let answer = state.revoke_device(cx, &device)?;
+            refresh(state, cx)?;
+            if state.device(&device).is_some() {
+                return Err(CommandError::Internal("a removal that does not stand"));
+            }
+            state.rotate_now(cx);
+            Ok(answer)
+        }
         Command::Send { to, text } => {
             refresh(state, cx)?;
+            // Whoever writes does not wait for a turn.
+            state.rotate_now(cx);
             let sent = state.with_direct(|direct, post| direct.send(cx, post, &to, &text));
             let (message, conversation, number) = sent.ok_or(CommandError::NoOrg)??;
             Ok(Answer::Sent { message, conversation, number })

@@ -24,6 +24,8 @@ pub enum Refusal {
     Malformed,
     /// No key or signature fits.
     Forged,
+    /// By a device that was taken out, and not among what it wrote before.
+    Removed,
     /// Held too long, or too much was held, before it could be judged.
     NotInTime,
 }
@@ -92,6 +94,12 @@ pub fn screen(keys: &ScreenKeys, envelope: wire::Envelope) -> Verdict {
         else {
             return Verdict::NotYet(envelope);
         };
+        let stands = keys.removed.get(device).is_none_or(|lives| {
+            lives.get(&origin.incarnation).is_some_and(|last| origin.seq <= *last)
+        });
+        if !stands {
+            return Verdict::Refuse(Refusal::Removed);
+        }
         let claim = Claim { org: &org, epoch: *epoch, device, rlk, origin: &origin, cover: &cover };
         return match verify_origin(&claim) {
             Ok(id) => Verdict::Accept(Box::new(VerifiedEnvelope {

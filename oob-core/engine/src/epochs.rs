@@ -1,18 +1,28 @@
-//! The epochs whose secrets are here.
+//! The epochs whose secrets are here, which of them to send under, and when this device makes the next.
 
 use crate::{
     cx::Cx,
     model::Ring,
+    own::BUNDLE_KEPT_MS,
+    roster::{EpochFact, Organisation},
     stored::{self, RecordError},
 };
 use oob_crypto::{EpochSecret, HeaderKey};
-use oob_proto::{EpochId, wire};
+use oob_proto::{DeviceId, EpochId, wire};
 use oob_store::{Order, Store};
+use std::{cmp::Reverse, collections::BTreeMap};
 
-/// Epochs kept; a rotation a minute through half an hour of removals.
+/// Epochs kept, of both rings; a rotation a minute through half an hour of removals.
 const KEPT: usize = 64;
 
-/// Epoch secrets, oldest first.
+/// An epoch is kept this long after another took its place: the longest life of an envelope and a day.
+const KEPT_MS: u64 = BUNDLE_KEPT_MS;
+
+/// This device rotates at most this often: further removals wait for the next turn.
+const ROTATED_EVERY_MS: u64 = 60_000;
+
+/// Epoch secrets. In each ring those that fewer removed devices may hold stand behind the others, and of these the
+/// newer behind the older: the last is the one to send under.
 #[derive(Default)]
 pub(crate) struct Epochs {
     kept: Vec<Epoch>,
@@ -25,15 +35,42 @@ pub(crate) struct Epoch {
     pub(crate) id: EpochId,
     pub(crate) secret: EpochSecret,
     pub(crate) header: HeaderKey,
+    /// None once what announced it does not stand any more.
+    fact: Option<EpochFact>,
+    place: u64,
+    since_ms: u64,
+    /// Running time at which another became the one to send under; 0 while it is this one.
+    superseded_ms: u64,
 }
 
 impl Epoch {
-    fn new(ring: Ring, secret: EpochSecret) -> Self {
-        Self { ring, id: secret.id(), header: secret.header_key(), secret }
+    fn new(ring: Ring, secret: EpochSecret, place: u64, since_ms: u64) -> Self {
+        let (id, header) = (secret.id(), secret.header_key());
+        Self { ring, id, secret, header, fact: None, place, since_ms, superseded_ms: 0 }
+    }
+
+    /// Whether the log announces it: nobody takes a grant of another.
+    pub(crate) fn stands(&self) -> bool {
+        self.fact.is_some()
+    }
+
+    fn rank(&self) -> impl Ord + use<> {
+        self.fact.map(|fact| (Reverse(fact.holders), fact.order))
+    }
+
+    fn save(&self, store: &mut Store) {
+        let raw = wire::StoredEpoch {
+            ring: u32::from(self.ring.code()),
+            secret: self.secret.export_secret().to_vec(),
+            since_ms: self.since_ms,
+            superseded_ms: self.superseded_ms,
+        };
+        stored::write(store, &stored::epochs(), self.place, &raw);
     }
 }
 
 impl Epochs {
+    /// Loads what is kept; [`Self::judge`] says what the log makes of it.
     pub(crate) fn load(store: &Store) -> Result<Self, RecordError> {
         const AREA: &str = "epoch";
         let unreadable = || RecordError::Unreadable { area: AREA };
@@ -43,37 +80,119 @@ impl Epochs {
             let ring =
                 u8::try_from(raw.ring).ok().and_then(Ring::from_code).ok_or_else(unreadable)?;
             let secret = raw.secret.as_slice().try_into().map_err(|_| unreadable())?;
-            epochs.kept.push(Epoch::new(ring, EpochSecret::from_secret(secret)));
+            let mut epoch = Epoch::new(ring, EpochSecret::from_secret(secret), place, raw.since_ms);
+            epoch.superseded_ms = raw.superseded_ms;
+            epochs.kept.push(epoch);
             epochs.next_place = place.saturating_add(1);
         }
         Ok(epochs)
     }
 
-    /// Keeps a secret; returns whether it is new.
-    pub(crate) fn learn(&mut self, cx: &mut Cx<'_>, ring: Ring, secret: EpochSecret) -> bool {
+    /// Takes what the log says of each now.
+    pub(crate) fn judge(&mut self, organisation: &Organisation) {
+        for epoch in &mut self.kept {
+            epoch.fact = organisation.epoch(epoch.ring, epoch.id);
+        }
+        self.kept.sort_by_key(Epoch::rank);
+    }
+
+    /// Keeps a secret; returns whether it is new. If there is no room, the oldest goes of whoever announced the most,
+    /// so that nobody drives out what others announced.
+    pub(crate) fn learn(
+        &mut self,
+        cx: &mut Cx<'_>,
+        organisation: &Organisation,
+        ring: Ring,
+        secret: EpochSecret,
+    ) -> bool {
         let id = secret.id();
-        if self.kept.len() >= KEPT || self.kept.iter().any(|epoch| epoch.id == id) {
+        if self.kept.iter().any(|epoch| epoch.id == id) {
             return false;
         }
-        let raw = wire::StoredEpoch {
-            ring: u32::from(ring.code()),
-            secret: secret.export_secret().to_vec(),
-            since_ms: cx.now.wall_ms,
-        };
-        stored::write(cx.store, &stored::epochs(), self.next_place, &raw);
+        let mut epoch = Epoch::new(ring, secret, self.next_place, cx.now.wall_ms);
         self.next_place = self.next_place.saturating_add(1);
-        self.kept.push(Epoch::new(ring, secret));
-        true
+        epoch.fact = organisation.epoch(ring, id);
+        epoch.save(cx.store);
+        self.kept.push(epoch);
+        self.kept.sort_by_key(Epoch::rank);
+        while self.kept.len() > KEPT {
+            let Some(surplus) = self.surplus() else { break };
+            self.forget(cx.store, surplus);
+        }
+        self.age(cx);
+        self.kept.iter().any(|epoch| epoch.id == id)
     }
 
-    /// The newest of a ring.
-    pub(crate) fn newest(&self, ring: Ring) -> Option<&Epoch> {
-        self.kept.iter().rev().find(|epoch| epoch.ring == ring)
+    /// The one to go when there are too many; never one to send under.
+    fn surplus(&self) -> Option<EpochId> {
+        let author = |epoch: &Epoch| epoch.fact.map(|fact| fact.author);
+        let mut announced: BTreeMap<Option<DeviceId>, usize> = BTreeMap::new();
+        for epoch in &self.kept {
+            let count = announced.entry(author(epoch)).or_default();
+            *count = count.saturating_add(1);
+        }
+        let sending = Ring::ALL.map(|ring| self.to_send(ring).map(|epoch| epoch.id));
+        let spare = self.kept.iter().filter(|epoch| !sending.contains(&Some(epoch.id)));
+        // What the log does not announce any more goes first, then by author, then by age.
+        let going = spare.min_by_key(|epoch| {
+            let count = announced.get(&author(epoch)).copied().unwrap_or_default();
+            let order = epoch.fact.map(|fact| fact.order);
+            (epoch.stands(), Reverse(count), order)
+        });
+        going.map(|epoch| epoch.id)
     }
 
-    /// All, newest first.
-    pub(crate) fn newest_first(&self) -> impl Iterator<Item = &Epoch> {
-        self.kept.iter().rev()
+    fn forget(&mut self, store: &mut Store, id: EpochId) {
+        for epoch in self.kept.iter().filter(|epoch| epoch.id == id) {
+            store.delete(&stored::epochs(), epoch.place);
+        }
+        self.kept.retain(|epoch| epoch.id != id);
+    }
+
+    /// Notes since when each is not the one to send under.
+    pub(crate) fn age(&mut self, cx: &mut Cx<'_>) {
+        let sending = Ring::ALL.map(|ring| self.to_send(ring).map(|epoch| epoch.id));
+        for epoch in &mut self.kept {
+            let in_use = sending.contains(&Some(epoch.id));
+            if in_use == (epoch.superseded_ms == 0) {
+                continue;
+            }
+            epoch.superseded_ms = if in_use { 0 } else { cx.elapsed_ms.max(1) };
+            epoch.save(cx.store);
+        }
+    }
+
+    /// Forgets those that nothing under way can be under; returns whether there were any.
+    pub(crate) fn forget_old(&mut self, cx: &mut Cx<'_>) -> bool {
+        let old = |epoch: &&Epoch| {
+            epoch.superseded_ms != 0 && cx.elapsed_ms.saturating_sub(epoch.superseded_ms) > KEPT_MS
+        };
+        let old: Vec<EpochId> = self.kept.iter().filter(old).map(|epoch| epoch.id).collect();
+        for id in &old {
+            self.forget(cx.store, *id);
+        }
+        !old.is_empty()
+    }
+
+    /// The epoch of a ring to send under: the newest that no device known to be removed may hold. While there is none,
+    /// the one that the fewest may hold: this device or another is about to rotate.
+    pub(crate) fn to_send(&self, ring: Ring) -> Option<&Epoch> {
+        self.kept.iter().rev().find(|epoch| epoch.ring == ring && epoch.stands())
+    }
+
+    /// Whether the one to send under excludes everybody known to be removed.
+    pub(crate) fn fits(&self, ring: Ring) -> bool {
+        self.to_send(ring).is_some_and(|epoch| epoch.fact.is_some_and(|fact| fact.holders == 0))
+    }
+
+    pub(crate) fn get(&self, id: &EpochId) -> Option<&Epoch> {
+        self.kept.iter().find(|epoch| epoch.id == *id)
+    }
+
+    /// All, core ring first, in each the one to send under first.
+    pub(crate) fn preferred_first(&self) -> impl Iterator<Item = &Epoch> {
+        let of = |ring| self.kept.iter().rev().filter(move |epoch| epoch.ring == ring);
+        Ring::ALL.into_iter().flat_map(of)
     }
 
     /// Ids of all, ascending.
@@ -81,5 +200,40 @@ impl Epochs {
         let mut ids: Vec<EpochId> = self.kept.iter().map(|epoch| epoch.id).collect();
         ids.sort_unstable();
         ids
+    }
+}
+
+/// When this device rotates.
+#[derive(Debug, Default)]
+pub(crate) struct Rotation {
+    last_ms: Option<u64>,
+    due_ms: Option<u64>,
+}
+
+impl Rotation {
+    /// Plans one, never within a minute of the last.
+    pub(crate) fn plan(&mut self, now_ms: u64, wait_ms: u64) {
+        self.due_ms = Some(now_ms.saturating_add(wait_ms).max(self.earliest_ms()));
+    }
+
+    /// There is nothing to rotate for.
+    pub(crate) fn cancel(&mut self) {
+        self.due_ms = None;
+    }
+
+    /// Notes that one was made, or could not be.
+    pub(crate) fn done(&mut self, now_ms: u64) {
+        self.last_ms = Some(now_ms);
+        self.due_ms = None;
+    }
+
+    /// When the next is to be made.
+    pub(crate) fn due_ms(&self) -> Option<u64> {
+        self.due_ms
+    }
+
+    /// Before this, none is made.
+    pub(crate) fn earliest_ms(&self) -> u64 {
+        self.last_ms.map_or(0, |last| last.saturating_add(ROTATED_EVERY_MS))
     }
 }

@@ -12,7 +12,6 @@ use crate::{
     stored::{self, RecordError},
     sync::{Owing, have},
 };
-use oob_crypto::{FirstContact, open_grant, seal_grant};
 use oob_proto::{
     EpochId, Message, OpHash, TransportKey, limits,
     wire::{self, Frame, frame::Kind},
@@ -198,7 +197,7 @@ impl State {
                 true
             }
             Kind::Epoch(grant) => {
-                self.grant(cx, from, &grant);
+                self.grant(cx, id, from, grant);
                 true
             }
             Kind::RelayCert(signed) => self.relay_cert(cx, Some(id), &signed),
@@ -250,7 +249,7 @@ impl State {
             link.queue_ops(organisation.beyond(&known));
         }
         self.push_ops(cx, id)?;
-        self.grant_missing(cx, id, from, &hello.epochs);
+        self.hand_over_missing(id, &hello.epochs);
         // Both hold the same, and the neighbour has had this device's word on it: there is nothing to say.
         let version = self.seen.version();
         let Some(link) = self.links.get_mut(id) else { return Ok(()) };
@@ -380,58 +379,6 @@ impl State {
         Ok(())
     }
 
-    /// Hands over the secrets of every kept epoch that the neighbour's greeting lacks.
-    fn grant_missing(&mut self, cx: &mut Cx<'_>, id: LinkId, to: &Device, known: &[Vec<u8>]) {
-        let (Some(org), Some(bundle)) = (self.org_id(), self.directory.bundle(&to.id)) else {
-            return;
-        };
-        let contact = FirstContact {
-            org: &org,
-            my_dnk: &self.identity.dnk,
-            my_device: &self.identity.device,
-            to: &to.id,
-            bundle,
-        };
-        for epoch in self
-            .epochs
-            .newest_first()
-            .filter(|epoch| !known.iter().any(|id| id == epoch.id.as_bytes()))
-        {
-            let Ok(first_flight) = seal_grant(cx.rng, &contact, epoch.ring, &epoch.secret) else {
-                continue;
-            };
-            let grant = wire::EpochGrant {
-                ring: u32::from(epoch.ring.code()),
-                epoch_id: epoch.id.to_vec(),
-                first_flight,
-            };
-            let sent = send(cx, id, Kind::Epoch(grant));
-            if let Some(link) = self.links.get_mut(id) {
-                link.count_sent(sent);
-            }
-        }
-    }
-
-    /// Takes an epoch handed over by a neighbour, if the log knows it.
-    fn grant(&mut self, cx: &mut Cx<'_>, from: &Device, grant: &wire::EpochGrant) {
-        let Some(organisation) = &mut self.organisation else { return };
-        organisation.refresh();
-        let known = organisation.roster();
-        let (me, org) = (self.identity.device, organisation.id);
-        let opened =
-            self.bundles.find(|secrets| open_grant(secrets, &org, &me, &grant.first_flight).ok());
-        let Some(opened) = opened else { return };
-        // The Noise key proved is the neighbour's own on this very connection, and the ids outside are those inside.
-        let stands = opened.from == from.id
-            && opened.dnk == from.dnk
-            && u32::from(opened.ring.code()) == grant.ring
-            && grant.epoch_id == opened.secret.id().as_bytes()
-            && known.epochs.contains(&(opened.ring, opened.secret.id()));
-        if stands && self.epochs.learn(cx, opened.ring, opened.secret) {
-            self.rekeyed = true;
-        }
-    }
-
     pub(crate) fn body(
         &mut self,
         cx: &mut Cx<'_>,
@@ -482,6 +429,7 @@ impl State {
         let ids: Vec<LinkId> = self.links.iter().map(|link| link.id).collect();
         for id in ids {
             self.push_ops(cx, id)?;
+            self.push_grants(cx, id);
             self.push_records(cx, id)?;
             self.push_nearby(cx, id);
             let Some(link) = self.links.get_mut(id) else { continue };

@@ -7,7 +7,7 @@ use crate::{
     model::{DeviceClass, Name, Role, Text},
 };
 use oob_crypto::DhPublic;
-use oob_proto::{ConversationId, MemberId, TransportKey, wire};
+use oob_proto::{ConversationId, DeviceId, MemberId, TransportKey, wire};
 
 /// One thing that happened.
 #[derive(Debug)]
@@ -121,6 +121,12 @@ pub enum Command {
     },
     /// What this device shows to a member that has not heard of it: its redemption and the ancestors. Reply: `Show`.
     JoinShow,
+    /// Takes a device out of the organisation for good: any other by the admin, one's own others by anybody. New epochs
+    /// follow in the same batch. Only the engine and the simulator have this so far. Reply: `Done`.
+    RevokeDevice {
+        /// Which.
+        device: DeviceId,
+    },
     /// Takes operations that somebody showed; they are checked like any others. Reply: `Done`.
     Learn {
         /// The operations, parents first.

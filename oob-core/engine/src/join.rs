@@ -4,14 +4,15 @@ use crate::{
     cx::Cx,
     effect::{Answer, CommandError, JoinError},
     event::Event,
-    model::{Name, Role},
+    model::{Name, Ring, Role},
     own::{Life, Membership},
     roster::{Circle, JoinClaim, OpError, Organisation, author, check, found},
     state::State,
     stored::RecordError,
 };
 use oob_crypto::{
-    DhPublic, FirstContact, SigningKey, invite_key, open_grant, seal_grant, signed::sign,
+    DhPublic, EpochSecret, FirstContact, SigningKey, invite_key, open_grant, seal_grant,
+    signed::sign,
 };
 use oob_proto::{
     Message, OpHash, OrgId, TransportKey, limits,
@@ -60,9 +61,7 @@ impl State {
             self.join_org(cx, founded.organisation, founded.device, self.identity.name.clone());
         self.identity.admin = Some(founded.admin);
         self.identity.save(cx.store);
-        for (ring, secret) in founded.epochs {
-            self.epochs.learn(cx, ring, secret);
-        }
+        self.take_epochs(cx, founded.epochs);
         self.certify(cx, &org);
         Ok(Answer::Org { org, member })
     }
@@ -96,6 +95,13 @@ impl State {
         self.changed = true;
         cx.out.events.push(Event::Org { org });
         member
+    }
+
+    fn take_epochs(&mut self, cx: &mut Cx<'_>, epochs: Vec<(Ring, EpochSecret)>) {
+        let Some(organisation) = &self.organisation else { return };
+        for (ring, secret) in epochs {
+            self.epochs.learn(cx, organisation, ring, secret);
+        }
     }
 
     pub(crate) fn invite(
@@ -261,7 +267,7 @@ impl State {
             bundle: &bundle,
         };
         let mut grants = Vec::new();
-        for epoch in self.epochs.newest_first() {
+        for epoch in self.epochs.preferred_first().filter(|epoch| epoch.stands()) {
             let first_flight = seal_grant(cx.rng, &contact, epoch.ring, &epoch.secret)
                 .map_err(|_| JoinError::Invalid)?;
             grants.push(wire::EpochGrant {
@@ -373,12 +379,12 @@ impl State {
                 .find(|secrets| open_grant(secrets, &org, &device, &grant.first_flight).ok());
             let Some(opened) = opened else { continue };
             let from = shown.roster().view.devices.get(&opened.from);
-            let known = shown.roster().epochs.contains(&(opened.ring, opened.secret.id()));
+            let known = shown.roster().epochs.contains_key(&(opened.ring, opened.secret.id()));
             if known && from.is_some_and(|from| from.dnk == opened.dnk) {
                 epochs.push((opened.ring, opened.secret));
             }
         }
-        if !epochs.iter().any(|(ring, _)| *ring == crate::model::Ring::Core) {
+        if !epochs.iter().any(|(ring, _)| *ring == Ring::Core) {
             return Err(JoinError::BadAnswer.into());
         }
         let mut organisation = Organisation::new(org);
@@ -387,10 +393,7 @@ impl State {
         }
         organisation.refresh();
         let member = self.join_org(cx, organisation, by, pending.name);
-        // Granted newest first, kept oldest first.
-        for (ring, secret) in epochs.into_iter().rev() {
-            self.epochs.learn(cx, ring, secret);
-        }
+        self.take_epochs(cx, epochs);
         for signed in
             answer.relay_certs.iter().take(limits::HELLO_ITEMS * limits::DEVICES_PER_MEMBER)
         {
@@ -445,7 +448,7 @@ fn check_request(
         return Err(JoinError::NameTaken);
     }
     let keys = &claim.keys;
-    let clash = roster.view.devices.values().any(|known| {
+    let clash = roster.with_former().any(|known| {
         known.dnk == keys.dnk
             || known.olm_id == keys.olm_id
             || known.transport == keys.transport_key()

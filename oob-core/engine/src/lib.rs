@@ -72,6 +72,7 @@ mod carrying;
 mod frames;
 mod join;
 mod nearness;
+mod rotation;
 // layer: the whole
 mod engine;
 // layer: many of them

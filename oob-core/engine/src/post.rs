@@ -26,7 +26,7 @@ pub(crate) struct Post<'a> {
 impl Post<'_> {
     /// Whether something can be sealed for a device.
     pub(crate) fn reaches(&self, device: &DeviceId) -> bool {
-        self.directory.bundle(device).is_some() && self.epochs.newest(Ring::Core).is_some()
+        self.directory.bundle(device).is_some() && self.epochs.to_send(Ring::Core).is_some()
     }
 
     /// Seals for one device and owes it the envelope.
@@ -38,7 +38,7 @@ impl Post<'_> {
         carries: Carries,
     ) -> Result<(), SealError> {
         let bundle = self.directory.bundle(to).ok_or(SealError::Keys)?;
-        let epoch = self.epochs.newest(Ring::Core).ok_or(SealError::Keys)?;
+        let epoch = self.epochs.to_send(Ring::Core).ok_or(SealError::Keys)?;
         let sealing = Sealing { org: self.org, identity: self.identity, to, bundle };
         let sealed = self.peers.seal(cx, &sealing, what)?;
         let head = Head {

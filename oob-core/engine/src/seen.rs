@@ -177,9 +177,29 @@ impl Seen {
         self.life(device, life).map(|of| of.gone.common(set)).unwrap_or_default()
     }
 
-    /// The lives known of a device.
-    pub(crate) fn lives_of(&self, device: &DeviceId) -> Vec<Incarnation> {
-        self.by_author.get(device).into_iter().flat_map(|lives| lives.keys().copied()).collect()
+    /// Lives of a device of which something is known.
+    pub(crate) fn lives_of(&self, device: &DeviceId) -> impl Iterator<Item = Incarnation> + '_ {
+        self.by_author.get(device).into_iter().flatten().map(|(life, _)| *life)
+    }
+
+    /// The highest number known of a life; 0 if there is none.
+    pub(crate) fn last(&self, device: &DeviceId, life: Incarnation) -> u64 {
+        self.life(device, life).and_then(|of| of.known.last()).unwrap_or(0)
+    }
+
+    /// Forgets all of a life beyond a number, as if it had never come: it does not stand.
+    pub(crate) fn cut(&mut self, device: &DeviceId, life: Incarnation, last: u64) {
+        let Some(of) = self.by_author.get_mut(device).and_then(|lives| lives.get_mut(&life)) else {
+            return;
+        };
+        if of.known.last().is_none_or(|known| known <= last) {
+            return;
+        }
+        let mut standing = RangeSet::new();
+        standing.insert_range(0, last);
+        of.known = of.known.common(&standing);
+        of.gone = of.gone.common(&standing);
+        self.changed(device, life);
     }
 
     /// What Have tells of others' records: all that is known, and of what is here as much as fits.

@@ -112,8 +112,10 @@ impl RosterView {
 pub struct ScreenKeys {
     /// The organisation, none before there is one.
     pub org: Option<OrgId>,
-    /// Header keys of the kept epochs, newest first.
+    /// Header keys of the kept epochs, the one to send under first.
     pub headers: Vec<(EpochId, HeaderKey)>,
     /// Relay keys by (device, incarnation, generation).
     pub relays: BTreeMap<(DeviceShort, Incarnation, u32), (DeviceId, PublicKey)>,
+    /// Devices taken out, with the last record of each life that stands; of another life none does.
+    pub removed: BTreeMap<DeviceId, BTreeMap<Incarnation, u64>>,
 }

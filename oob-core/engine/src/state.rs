@@ -6,7 +6,7 @@ use crate::{
     cx::Cx,
     directory::Directory,
     effect::CommandError,
-    epochs::Epochs,
+    epochs::{Epochs, Rotation},
     holders::Holders,
     model::{Device, Now, Ring},
     outbox::Outbox,
@@ -21,7 +21,7 @@ use crate::{
     sync::{HeardOf, Links},
 };
 use oob_crypto::BeaconKey;
-use oob_proto::{DeviceId, EpochId, MemberId, OrgId, TransportKey, wire};
+use oob_proto::{DeviceId, EpochId, Incarnation, MemberId, OrgId, TransportKey, wire};
 use oob_store::{Order, Store};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -38,6 +38,7 @@ pub(crate) struct State {
     pub(crate) life: Life,
     pub(crate) organisation: Option<Organisation>,
     pub(crate) epochs: Epochs,
+    pub(crate) rotation: Rotation,
     pub(crate) directory: Directory,
     pub(crate) bundles: OwnBundles,
     pub(crate) peers: Peers,
@@ -63,6 +64,8 @@ pub(crate) struct State {
     pub(crate) snapshot_time: (u64, u64),
     /// Devices whose state is in memory.
     loaded: BTreeSet<DeviceId>,
+    /// Version of the roster that [`Self::refresh_roster`] acted on.
+    applied: u64,
     /// Screening keys changed in this batch.
     pub(crate) rekeyed: bool,
     /// Something else that a snapshot shows changed in this batch.
@@ -87,6 +90,7 @@ impl State {
             membership: None,
             organisation: None,
             epochs: Epochs::default(),
+            rotation: Rotation::default(),
             directory: Directory::default(),
             bundles: OwnBundles::default(),
             peers: Peers::default(),
@@ -106,6 +110,7 @@ impl State {
             by_gossip: false,
             snapshot_time: (0, 0),
             loaded: BTreeSet::new(),
+            applied: 0,
             rekeyed: true,
             changed: true,
             view: Arc::default(),
@@ -138,11 +143,12 @@ impl State {
         };
         let organisation = Organisation::load(store, org)?;
         state.epochs = Epochs::load(store)?;
+        state.epochs.judge(&organisation);
         state.releases = Releases::load(store)?;
         state.holders = Holders::load(store)?;
         let me = state.identity.device;
         state.custody.load(store, &me, state.life.incarnation)?;
-        let devices: Vec<Device> = organisation.roster().view.devices.values().cloned().collect();
+        let devices: Vec<Device> = organisation.roster().with_former().cloned().collect();
         state.organisation = Some(organisation);
         for device in &devices {
             state.load_device(store, &org, device)?;
@@ -164,7 +170,8 @@ impl State {
         self.directory.load(store, org, device)?;
         self.peers.load(store, &device.id)?;
         self.seen.load(store, &device.id)?;
-        for life in self.seen.lives_of(&device.id) {
+        let lives: Vec<Incarnation> = self.seen.lives_of(&device.id).collect();
+        for life in lives {
             self.custody.load(store, &device.id, life)?;
         }
         self.outbox.load(store, &device.id)?;
@@ -200,6 +207,11 @@ impl State {
     /// A device of the roster.
     pub(crate) fn device(&self, id: &DeviceId) -> Option<Device> {
         self.organisation.as_ref()?.roster().view.devices.get(id).cloned()
+    }
+
+    /// The device of a record, if it stands: see `Roster::author_of`.
+    pub(crate) fn author_of(&self, id: &DeviceId, life: Incarnation, seq: u64) -> Option<Device> {
+        self.organisation.as_ref()?.roster().author_of(id, life, seq).cloned()
     }
 
     /// Runs a rule of conversations with what it may touch; nothing without an organisation.
@@ -239,17 +251,23 @@ impl State {
         cx: &mut Cx<'_>,
     ) -> Result<Vec<crate::model::LinkId>, RecordError> {
         let Some(organisation) = &mut self.organisation else { return Ok(Vec::new()) };
-        if !organisation.refresh() {
+        // A rule may have judged it before, for a look at who is in.
+        organisation.refresh();
+        let version = organisation.roster().view.version;
+        if std::mem::replace(&mut self.applied, version) == version {
             return Ok(Vec::new());
         }
         self.changed = true;
         self.rekeyed = true;
         let org = organisation.id;
-        let devices: Vec<Device> = organisation.roster().view.devices.values().cloned().collect();
+        let devices: Vec<Device> = organisation.roster().with_former().cloned().collect();
+        let standing: BTreeSet<DeviceId> =
+            organisation.roster().view.devices.keys().copied().collect();
+        self.epochs.judge(organisation);
+        self.epochs.age(cx);
         for device in &devices {
             self.load_device(cx.store, &org, device)?;
         }
-        let standing: BTreeSet<DeviceId> = devices.iter().map(|device| device.id).collect();
         let me = self.identity.device;
         let claims = self.organisation.iter().flat_map(|organisation| organisation.join_claims());
         // Where something newer is known, a certificate from the request to join says nothing.
@@ -261,6 +279,8 @@ impl State {
             self.relay_cert(cx, None, &relay_cert);
             self.bundle(cx, None, &bundle);
         }
+        self.apply_cuts(cx)?;
+        self.retry_grants(cx);
         Ok(self.links.outside(&standing))
     }
 
@@ -292,12 +312,17 @@ impl State {
                 org: self.org_id(),
                 headers: self
                     .epochs
-                    .newest_first()
+                    .preferred_first()
                     .map(|epoch| (epoch.id, epoch.header.clone()))
                     .collect(),
                 relays: self.directory.relays(),
+                removed: self
+                    .organisation
+                    .as_ref()
+                    .map(|organisation| organisation.roster().record_cuts())
+                    .unwrap_or_default(),
             });
-            let core = self.epochs.newest_first().filter(|epoch| epoch.ring == Ring::Core);
+            let core = self.epochs.preferred_first().filter(|epoch| epoch.ring == Ring::Core);
             self.beacons =
                 Arc::new(core.map(|epoch| (epoch.id, epoch.secret.beacon_key())).collect());
         }

@@ -859,6 +859,9 @@ pub struct StoredEpoch {
     pub secret: ::prost::alloc::vec::Vec<u8>,
     #[prost(uint64, tag = "3")]
     pub since_ms: u64,
+    /// StoredLife.elapsed_ms when another became the one to send under; 0 while it is this one.
+    #[prost(uint64, tag = "4")]
+    pub superseded_ms: u64,
 }
 /// Under a key slot pair, one per bundle.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

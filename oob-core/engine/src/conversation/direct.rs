@@ -380,7 +380,9 @@ impl Direct<'_> {
             let Some(state) = self.all.all.get(&conversation) else { continue };
             let Some(receipts) = state.theirs.get(&(author, life)) else { continue };
             let ack = ack(&conversation, &author, life, receipts);
-            if post.reaches(&author)
+            // Whoever was taken out since is told nothing.
+            if self.roster.devices.contains_key(&author)
+                && post.reaches(&author)
                 && post
                     .send(cx, &author, What::Ack(ack), Carries::Ack { conversation, life })
                     .is_err()

@@ -11,7 +11,7 @@ use crate::{
 };
 use oob_crypto::{EpochSecret, SigningKey, member_id, op_hash, signed::sign};
 use oob_proto::{
-    Incarnation, Message, OpHash, OrgId, limits,
+    EpochId, Incarnation, Message, OpHash, OrgId, limits,
     signing::SignedType,
     wire::{self, op_body::Kind},
 };
@@ -54,6 +54,30 @@ pub(crate) fn author(
     let op = write(Some(&organisation.id), draft);
     let hash = organisation.learn(cx, &op)?.ok_or(OpError::Chain)?;
     Ok((hash, op))
+}
+
+/// Announces an epoch of a ring, which follows those that none follows yet, for who is in it now.
+pub(crate) fn announce(
+    cx: &mut Cx<'_>,
+    organisation: &mut Organisation,
+    incarnation: Incarnation,
+    dsk: &SigningKey,
+    ring: Ring,
+    id: EpochId,
+) -> Result<OpHash, OpError> {
+    let parents = organisation.newest_epochs(ring);
+    let key = Kind::EpochKey(wire::EpochKey {
+        ring: u32::from(ring.code()),
+        epoch_id: id.to_vec(),
+        parents: parents.iter().take(limits::OP_PARENTS).map(EpochId::to_vec).collect(),
+        roster_hash: organisation.roster().hash(&organisation.id).to_vec(),
+    });
+    let circle = match ring {
+        Ring::Core => Circle::Core,
+        Ring::Audience => Circle::All,
+    };
+    let (hash, _) = author(cx, organisation, incarnation, dsk, circle, key)?;
+    Ok(hash)
 }
 
 /// What founding gives.
@@ -117,17 +141,7 @@ pub(crate) fn found(
     let mut epochs = Vec::new();
     for ring in Ring::ALL {
         let secret = EpochSecret::generate(cx.rng);
-        let key = Kind::EpochKey(wire::EpochKey {
-            ring: u32::from(ring.code()),
-            epoch_id: secret.id().to_vec(),
-            parents: Vec::new(),
-            roster_hash: organisation.roster().hash(&org).to_vec(),
-        });
-        let circle = match ring {
-            Ring::Core => Circle::Core,
-            Ring::Audience => Circle::All,
-        };
-        author(cx, &mut organisation, incarnation, &identity.dsk, circle, key)?;
+        announce(cx, &mut organisation, incarnation, &identity.dsk, ring, secret.id())?;
         epochs.push((ring, secret));
     }
     organisation.refresh();

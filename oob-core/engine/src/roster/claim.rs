@@ -156,6 +156,12 @@ impl RelayClaim {
         let rlk = PublicKey::parse(&raw.rlk).map_err(|_| ClaimError)?;
         Ok(Self { incarnation: Incarnation(raw.incarnation), generation: raw.r#gen, rlk })
     }
+
+    /// Reads of which life a certificate is, and its number there, before anything is believed.
+    pub(crate) fn record_of(signed: &wire::Signed) -> Option<(Incarnation, u64)> {
+        let raw = wire::RelayCert::decode(signed.payload.as_slice()).ok()?;
+        Some((Incarnation(raw.incarnation), raw.record_seq))
+    }
 }
 
 /// A prekey bundle whose signature and keys hold.
@@ -182,6 +188,12 @@ impl BundleClaim {
             return Err(ClaimError);
         }
         Ok(Self { bundle, seq: raw.seq })
+    }
+
+    /// Reads of which life a bundle is, and its number there, before anything is believed.
+    pub(crate) fn record_of(signed: &wire::Signed) -> Option<(Incarnation, u64)> {
+        let raw = wire::PrekeyBundle::decode(signed.payload.as_slice()).ok()?;
+        Some((Incarnation(raw.incarnation), raw.record_seq))
     }
 }
 

@@ -5,10 +5,12 @@
 //! operation stands if its author may write it by what stands in its past, and if nothing that stands before it in
 //! that order holds what it claims. Only what stands can take a place from anything: a claim that fails harms nobody.
 //! Claims are made to keys that signed them (DSK and transport key); the same request in two operations is one claim.
+//! Removals are found first: what they cut off does not stand, wherever it is in the order.
 
 use super::{
     claim::{CertifiedDevice, Claim, DeviceKeys, JoinClaim},
     log::{Entry, Log},
+    removal::{Cuts, Removals},
 };
 use crate::{
     model::{Device, Member, Name, Ring, Role},
@@ -16,7 +18,7 @@ use crate::{
 };
 use oob_crypto::{PublicKey, member_id};
 use oob_proto::{
-    DeviceId, DeviceShort, EpochId, MemberId, OpHash, OrgId, TransportKey, limits,
+    DeviceId, DeviceShort, EpochId, Incarnation, MemberId, OpHash, OrgId, TransportKey, limits,
     wire::{self, op_body::Kind},
 };
 use std::collections::{BTreeMap, BTreeSet, btree_map};
@@ -29,7 +31,29 @@ pub(crate) struct Roster {
     pub(crate) invites: BTreeMap<OpHash, InviteFact>,
     /// The operations that made each device: more than one where two admitters took the same request.
     pub(crate) made_by: BTreeMap<DeviceId, Vec<OpHash>>,
-    pub(crate) epochs: BTreeSet<(Ring, EpochId)>,
+    /// The operations that announced each epoch.
+    pub(crate) epochs: BTreeMap<(Ring, EpochId), Vec<OpHash>>,
+    /// Devices that stood and were taken out.
+    pub(crate) former: BTreeMap<DeviceId, Device>,
+    /// What still stands of them.
+    pub(crate) removed: BTreeMap<DeviceId, Removed>,
+}
+
+/// The removal of a device that stood.
+#[derive(Debug, Clone)]
+pub(crate) struct Removed {
+    /// Removals that stand.
+    pub(crate) ops: Vec<OpHash>,
+    pub(crate) cuts: Cuts,
+    /// An admin is among those who removed it.
+    pub(crate) by_admin: bool,
+}
+
+impl Removed {
+    /// Whether a record of the device, envelope or certificate, still stands.
+    pub(crate) fn record_stands(&self, life: Incarnation, seq: u64) -> bool {
+        self.cuts.get(&life).is_some_and(|cut| seq <= cut.records)
+    }
 }
 
 /// A standing invitation and the devices it admitted.
@@ -57,6 +81,7 @@ pub(crate) fn judge(log: &Log, version: u64) -> Roster {
 /// The pass under way.
 struct Pass<'a> {
     log: &'a Log,
+    removals: Removals,
     roster: Roster,
     admins: BTreeMap<PublicKey, Option<PublicKey>>,
     /// The operations that made each person.
@@ -80,6 +105,7 @@ impl<'a> Pass<'a> {
     fn new(log: &'a Log) -> Self {
         Self {
             log,
+            removals: Removals::of(log),
             roster: Roster::default(),
             admins: BTreeMap::new(),
             persons: BTreeMap::new(),
@@ -154,7 +180,8 @@ impl<'a> Pass<'a> {
     fn device(&mut self, hash: &OpHash, uik: &PublicKey, certified: &CertifiedDevice) {
         let member = member_id(self.log.org(), uik);
         let known = self.persons.get(&member).is_some_and(|made| self.any_before(made, hash));
-        if certified.member == member && known {
+        let stands = self.removals.person_stands(self.log, uik, hash);
+        if certified.member == member && known && stands {
             self.add(hash, &Addition { member, uik: *uik, keys: &certified.keys, name: None });
         }
     }
@@ -189,17 +216,18 @@ impl<'a> Pass<'a> {
         let (Some(ring), Ok(id)) = (ring, EpochId::try_from(epoch.epoch_id.as_slice())) else {
             return;
         };
-        // Until epochs are rotated, a ring has the one of its founding: nobody can split it with another.
-        let first = !self.roster.epochs.iter().any(|(known, _)| *known == ring);
-        if first && self.is_device(author, hash) {
-            self.roster.epochs.insert((ring, id));
+        if self.is_device(author, hash) {
+            self.roster.epochs.entry((ring, id)).or_default().push(*hash);
         }
     }
 
-    /// Whether a key is that of a standing device, made in the past of an operation.
+    /// Whether a key is that of a standing device, made in the past of an operation, or of a removed one that had
+    /// written this operation before.
     fn is_device(&self, dsk: &PublicKey, hash: &OpHash) -> bool {
-        let made = self.by_dsk.get(dsk).and_then(|id| self.roster.made_by.get(id));
+        let Some(id) = self.by_dsk.get(dsk) else { return false };
+        let made = self.roster.made_by.get(id);
         made.is_some_and(|made| self.any_before(made, hash))
+            && self.removals.device_stands(self.log, id, hash)
     }
 
     fn any_before(&self, ops: &[OpHash], hash: &OpHash) -> bool {
@@ -210,7 +238,9 @@ impl<'a> Pass<'a> {
     fn add(&mut self, hash: &OpHash, addition: &Addition<'_>) -> bool {
         let Addition { member, uik, keys, name } = addition;
         let transport = keys.transport_key();
-        if let Some(known) = self.roster.view.devices.get(&keys.id) {
+        let removal = self.removals.of_device(&keys.id);
+        let known = self.roster.view.devices.get(&keys.id);
+        if let Some(known) = known.or_else(|| self.roster.former.get(&keys.id)) {
             let same =
                 known.member == *member && known.transport == transport && known.dnk == keys.dnk;
             if same {
@@ -220,6 +250,10 @@ impl<'a> Pass<'a> {
             return same;
         }
         if self.transports.contains(&transport) || self.shorts.contains(&keys.id.short()) {
+            return false;
+        }
+        // Out is out: what a removed device signed with comes back under no other id.
+        if removal.is_none() && self.removals.holds(&transport, keys.id.short()) {
             return false;
         }
         let person = match (self.roster.view.members.entry(*member), name) {
@@ -233,11 +267,13 @@ impl<'a> Pass<'a> {
             }),
             (btree_map::Entry::Vacant(_), None) => return false,
         };
-        if person.devices.len() >= limits::DEVICES_PER_MEMBER {
-            return false;
+        if removal.is_none() {
+            if person.devices.len() >= limits::DEVICES_PER_MEMBER {
+                return false;
+            }
+            person.devices.push(keys.id);
+            person.devices.sort_unstable();
         }
-        person.devices.push(keys.id);
-        person.devices.sort_unstable();
         self.persons.entry(*member).or_default().push(*hash);
         self.roster.made_by.entry(keys.id).or_default().push(*hash);
         self.by_dsk.insert(keys.dsk, keys.id);
@@ -253,7 +289,20 @@ impl<'a> Pass<'a> {
             class: keys.class,
             site: keys.site.clone(),
         };
-        self.roster.view.devices.insert(keys.id, device);
+        match removal {
+            None => {
+                self.roster.view.devices.insert(keys.id, device);
+            }
+            Some(removal) => {
+                let removed = Removed {
+                    ops: removal.ops.clone(),
+                    cuts: removal.cuts.clone(),
+                    by_admin: removal.by_admin,
+                };
+                self.roster.removed.insert(keys.id, removed);
+                self.roster.former.insert(keys.id, device);
+            }
+        }
         true
     }
 }
@@ -278,6 +327,32 @@ impl Roster {
             bytes.extend_from_slice(&bits.to_be_bytes());
         }
         oob_crypto::sha256(&bytes)
+    }
+
+    /// The device of a record, if it stands: one of the roster, or one taken out that had written this record before.
+    pub(crate) fn author_of(
+        &self,
+        device: &DeviceId,
+        life: Incarnation,
+        seq: u64,
+    ) -> Option<&Device> {
+        self.view.devices.get(device).or_else(|| {
+            let stands = self.removed.get(device)?.record_stands(life, seq);
+            self.former.get(device).filter(|_| stands)
+        })
+    }
+
+    /// The last record that stands of each life of each device taken out.
+    pub(crate) fn record_cuts(&self) -> BTreeMap<DeviceId, BTreeMap<Incarnation, u64>> {
+        let lives = |removed: &Removed| {
+            removed.cuts.iter().map(|(life, cut)| (*life, cut.records)).collect()
+        };
+        self.removed.iter().map(|(device, removed)| (*device, lives(removed))).collect()
+    }
+
+    /// All devices, those taken out behind those that stand.
+    pub(crate) fn with_former(&self) -> impl Iterator<Item = &Device> {
+        self.view.devices.values().chain(self.former.values())
     }
 
     pub(crate) fn by_transport(&self, key: &TransportKey) -> Option<&Device> {

@@ -19,8 +19,8 @@ const OPS: usize = 16_384;
 /// Operations by one key that is not an admin's: twice the admissions of a large organisation.
 const OPS_PER_AUTHOR: usize = 1_024;
 
-/// Operations by one person's key: certificates of a few devices and their successors. Each names a key that may write,
-/// so these are few.
+/// Operations by one person's key: certificates of a few devices and their successors, and removals. Each certificate
+/// names a key that may write, so these are few.
 const OPS_PER_PERSON: usize = 32;
 
 /// Operations of unknown kinds by one key that is not an admin's.
@@ -164,6 +164,7 @@ impl Log {
             ) => false,
             (Author::Admin, _) => true,
             (Author::Person, Some(Kind::Device(_))) => checked.claim.is_some(),
+            (Author::Person, Some(Kind::DeviceRevoke(_))) => true,
             (Author::Device, Some(Kind::EpochKey(_))) => true,
             (Author::Device, Some(Kind::InviteRedeemed(_))) => invite_stands,
             _ => false,

@@ -5,21 +5,38 @@ mod claim;
 mod judge;
 mod log;
 mod op;
+mod removal;
 
-pub(crate) use author::{author, found};
+pub(crate) use author::{announce, author, found};
 pub(crate) use claim::{BundleClaim, JoinClaim, RelayClaim};
 pub(crate) use judge::Roster;
 pub(crate) use op::{Circle, OpError, check};
 
 use crate::{
     cx::Cx,
+    model::Ring,
     stored::{self, RecordError},
 };
 use judge::judge;
 use log::Log;
-use oob_proto::{Message, OpHash, OrgId, wire};
+use oob_crypto::{PublicKey, device_id};
+use oob_proto::{
+    DeviceId, EpochId, Incarnation, Message, OpHash, OrgId,
+    wire::{self, op_body::Kind},
+};
 use oob_store::Store;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What the log says of an epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct EpochFact {
+    /// Removed devices that may have its secret: it was not announced in the knowledge of their removal.
+    pub(crate) holders: usize,
+    /// Of the operation that announced it, the same order everywhere.
+    pub(crate) order: (u64, OpHash),
+    /// Who announced it.
+    pub(crate) author: DeviceId,
+}
 
 /// The log, and the roster it gives.
 pub(crate) struct Organisation {
@@ -156,6 +173,49 @@ impl Organisation {
             ops.extend(self.read(store, hash)?);
         }
         Ok(ops)
+    }
+
+    /// What the log says of an epoch; none if no operation that stands announced it. If several did, it is as old as the
+    /// first, and whoever one of them did not exclude may hold it.
+    pub(crate) fn epoch(&self, ring: Ring, id: EpochId) -> Option<EpochFact> {
+        let announced = self.roster.epochs.get(&(ring, id))?;
+        let first = announced.first()?;
+        let entry = self.log.get(first)?;
+        let excluded = |removals: &[OpHash]| {
+            announced.iter().all(|op| removals.iter().any(|out| self.log.is_before(out, op)))
+        };
+        let removed = self.roster.removed.values();
+        Some(EpochFact {
+            holders: removed.filter(|removed| !excluded(&removed.ops)).count(),
+            order: (entry.header.lamport, *first),
+            author: device_id(&entry.header.author),
+        })
+    }
+
+    /// The epochs of a ring that none follows yet.
+    pub(crate) fn newest_epochs(&self, ring: Ring) -> Vec<EpochId> {
+        let announced = self.roster.epochs.iter().filter(|((of, _), _)| *of == ring);
+        let mut followed = BTreeSet::new();
+        for op in announced.clone().flat_map(|(_, ops)| ops) {
+            if let Some(Kind::EpochKey(key)) =
+                self.log.get(op).and_then(|entry| entry.body.as_ref())
+            {
+                followed.extend(
+                    key.parents.iter().filter_map(|id| EpochId::try_from(id.as_slice()).ok()),
+                );
+            }
+        }
+        announced.map(|((_, id), _)| *id).filter(|id| !followed.contains(id)).collect()
+    }
+
+    /// How many operations of a key are here, by its lives: one more than the highest number.
+    pub(crate) fn written_by(&self, author: &PublicKey) -> BTreeMap<Incarnation, u64> {
+        let mut lives = BTreeMap::new();
+        for (_, entry) in self.log.ordered().filter(|(_, entry)| entry.header.author == *author) {
+            let count = lives.entry(entry.header.incarnation).or_insert(0);
+            *count = entry.header.seq.saturating_add(1).max(*count);
+        }
+        lives
     }
 
     /// The newest certificates in requests to join, for a directory that has none newer.

@@ -6,11 +6,17 @@ use crate::{
     model::{LinkId, RangeSet},
     record::{Lane, RecordRef},
 };
-use oob_proto::{DeviceId, OpHash, limits};
+use oob_proto::{DeviceId, EpochId, OpHash, limits, wire};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Operations queued for one neighbour; a log of an organisation of 500 has fewer.
 const QUEUED_OPS: usize = 65_536;
+
+/// Epochs queued for one neighbour: all that are kept, and as many learned meanwhile.
+const QUEUED_GRANTS: usize = 128;
+
+/// Epochs of one neighbour that wait for the log to grow: a few rotations, which it sends right behind their operations.
+const ASIDE: usize = 16;
 
 /// Records after which credit is given back, an eighth of what a sender may be ahead.
 const CREDIT_EVERY_RECORDS: u64 = limits::CREDIT_RECORDS / 8;
@@ -79,6 +85,10 @@ pub(crate) struct Link {
     nearby_last_ms: Option<u64>,
     bad: (u64, u32),
     pub(crate) ops: VecDeque<OpHash>,
+    /// Epochs to hand over once the operations are out.
+    grants: VecDeque<EpochId>,
+    /// Epochs handed over whose announcement is not known here yet.
+    aside: VecDeque<wire::EpochGrant>,
     sent: Count,
     credit: Count,
     taken: Count,
@@ -151,6 +161,8 @@ impl Link {
             nearby_last_ms: None,
             bad: (0, 0),
             ops: VecDeque::new(),
+            grants: VecDeque::new(),
+            aside: VecDeque::new(),
             sent: Count::default(),
             credit: Count::default(),
             taken: Count::default(),
@@ -200,6 +212,30 @@ impl Link {
     pub(crate) fn queue_ops(&mut self, ops: impl IntoIterator<Item = OpHash>) {
         let room = QUEUED_OPS.saturating_sub(self.ops.len());
         self.ops.extend(ops.into_iter().take(room));
+    }
+
+    /// Queues an epoch for the neighbour; what does not fit, its next greeting asks for.
+    pub(crate) fn queue_grant(&mut self, id: EpochId) {
+        if self.grants.len() < QUEUED_GRANTS && !self.grants.contains(&id) {
+            self.grants.push_back(id);
+        }
+    }
+
+    /// The next epoch to hand over.
+    pub(crate) fn next_grant(&mut self) -> Option<EpochId> {
+        self.grants.pop_front()
+    }
+
+    /// Keeps what the neighbour handed over until the log announces it; the oldest makes room.
+    pub(crate) fn keep_aside(&mut self, grant: wire::EpochGrant) {
+        if self.aside.len() >= ASIDE {
+            self.aside.pop_front();
+        }
+        self.aside.push_back(grant);
+    }
+
+    pub(crate) fn take_aside(&mut self) -> Vec<wire::EpochGrant> {
+        self.aside.drain(..).collect()
     }
 
     /// Takes the neighbour's word on what it has.

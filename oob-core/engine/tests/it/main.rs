@@ -2,8 +2,10 @@
 
 mod carrying;
 mod direct;
+mod epochs;
 mod hostile;
 mod joining;
+mod removal;
 mod restart;
 mod roster;
 mod sim;

@@ -1,0 +1,253 @@
+//! Devices that are taken out: what of theirs still counts, and what they still get.
+
+use crate::world::{Flying, World};
+use oob_crypto::envelope::{Cover, open_origin};
+use oob_engine::{
+    effect::{Answer, CommandError},
+    envelope::{Refusal, Screened},
+    input::{Command, Input},
+    snapshot::ScreenKeys,
+};
+use oob_proto::{
+    DeviceId, MemberId,
+    wire::{self, Frame, frame::Kind},
+};
+
+pub(crate) fn id(world: &mut World, device: usize) -> DeviceId {
+    world.engine(device).snapshot().me.device
+}
+
+pub(crate) fn revoke(world: &mut World, by: usize, device: usize) {
+    let device = id(world, device);
+    world.command(by, Command::RevokeDevice { device }).unwrap();
+}
+
+pub(crate) fn kind(flying: &Flying) -> Kind {
+    Frame::read(&flying.frame).unwrap().kind.unwrap()
+}
+
+/// How many of the envelopes that left show their origin to somebody with these keys, and how many there are.
+fn opened(world: &World, since: usize, keys: &ScreenKeys) -> (usize, usize) {
+    let envelopes = world.wire[since..].iter().filter_map(|flying| match kind(flying) {
+        Kind::Envelope(envelope) => Some(Cover::read(&envelope).unwrap()),
+        _ => None,
+    });
+    let opens = |cover: &Cover| keys.headers.iter().any(|(_, key)| open_origin(key, cover).is_ok());
+    let all: Vec<bool> = envelopes.map(|cover| opens(&cover)).collect();
+    (all.iter().filter(|opens| **opens).count(), all.len())
+}
+
+fn talk(world: &mut World, a: usize, b: usize, messages: usize) {
+    for i in 0..messages {
+        world.send(a, b, &format!("there {i}"));
+        world.send(b, a, &format!("back {i}"));
+    }
+    world.settle();
+}
+
+#[test]
+fn a_removed_device_is_closed_at_once_gets_no_epoch_and_opens_no_later_origin() {
+    let mut world = World::organisation(&["Dana", "Sam", "Noor"]);
+    for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+        world.connect(a, b);
+    }
+    world.settle();
+    let since = world.wire.len();
+    talk(&mut world, 0, 1, 50);
+    let noors = world.engine(2).snapshot().screening.clone();
+    let (seen, all) = opened(&world, since, &noors);
+    assert!(seen == all && all >= 100, "control: a member tells {seen} of {all} authors");
+
+    let since = world.wire.len();
+    revoke(&mut world, 0, 2);
+    world.settle();
+    assert_eq!(world.links.values().collect::<Vec<_>>(), [&(0, 1)], "both ended their streams");
+    talk(&mut world, 0, 1, 50);
+    assert_eq!((world.texts(0, 1).len(), world.texts(1, 0).len()), (200, 200));
+    let grants = |to| {
+        let to = world.wire[since..].iter().filter(move |flying| flying.to == to);
+        to.filter(|flying| matches!(kind(flying), Kind::Epoch(_))).count()
+    };
+    assert_eq!((grants(1), grants(2)), (2, 0), "one of each ring, to whoever is left");
+    let (seen, all) = opened(&world, since, &noors);
+    assert!(seen == 0 && all >= 100, "{seen} of {all}");
+    let now = world.engine(2).snapshot().screening.clone();
+    assert_eq!(opened(&world, since, &now), (0, all), "nor with what came since");
+
+    let again = world.connect(0, 2);
+    assert!(!world.links.contains_key(&again), "nor is it let in again");
+    assert_eq!(world.roster_names(0), ["Dana", "Noor", "Sam"], "the person stays a member");
+}
+
+#[test]
+fn only_the_admin_takes_out_others_and_nobody_the_device_in_use() {
+    let mut world = World::organisation(&["Dana", "Sam", "Noor"]);
+    let ids: Vec<DeviceId> = (0..3).map(|device| id(&mut world, device)).collect();
+    let mut refused = |by, device| world.command(by, Command::RevokeDevice { device }).unwrap_err();
+    assert_eq!(refused(1, ids[0]), CommandError::NotAdmin);
+    assert_eq!(refused(1, ids[1]), CommandError::ThisDevice);
+    assert_eq!(refused(0, ids[0]), CommandError::ThisDevice);
+    assert_eq!(refused(0, DeviceId::from([7; 32])), CommandError::NoDevice);
+    revoke(&mut world, 0, 2);
+    let twice = world.command(0, Command::RevokeDevice { device: ids[2] });
+    assert_eq!(twice.unwrap_err(), CommandError::NoDevice);
+    let to = world.member(2);
+    let text = oob_engine::model::Text::parse("too late").unwrap();
+    let sent = world.command(0, Command::Send { to, text });
+    assert!(matches!(sent, Err(CommandError::NoKeys { .. })), "{sent:?}");
+}
+
+/// Sam's stream from Noor was slow: what Noor wrote comes after the removal, some from before it, some from after.
+fn late_mail(remove: bool) -> Vec<String> {
+    let mut world = World::organisation(&["Dana", "Sam", "Noor"]);
+    for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+        world.connect(a, b);
+        world.settle();
+    }
+    let since = world.wire.len();
+    world.send(2, 1, "before");
+    world.flying.clear();
+    world.send(2, 0, "what Dana last had of Noor");
+    world.settle();
+    world.send(2, 1, "after");
+    world.flying.clear();
+    let late: Vec<Flying> = world.wire[since..]
+        .iter()
+        .filter(|flying| flying.from == 2 && flying.to == 1)
+        .filter(|flying| matches!(kind(flying), Kind::Envelope(_)))
+        .cloned()
+        .collect();
+    assert_eq!(late.len(), 3, "with what Sam carries for Dana");
+    if remove {
+        revoke(&mut world, 0, 2);
+        world.settle();
+    }
+    for flying in &late {
+        let frame = Box::new(world.screened(1, &flying.frame));
+        let from = world.devices[0].key;
+        world.input(1, Input::Gossip { from, frame });
+    }
+    world.settle();
+    world.texts(1, 2)
+}
+
+#[test]
+fn what_a_removed_device_wrote_before_arrives_and_nothing_after() {
+    assert_eq!(late_mail(false), ["before", "after"], "control: nobody was removed");
+    assert_eq!(late_mail(true), ["before"]);
+}
+
+#[test]
+fn people_admitted_before_stay_and_those_admitted_after_or_dated_back_do_not() {
+    let mut world = World::organisation(&["Dana", "Sam", "Noor"]);
+    let mut newcomers = World::new(&["Ana", "Ben"]);
+    world.devices.append(&mut newcomers.devices);
+    let link = world.invite_for(0, 5, 900_000);
+    for device in [1, 2] {
+        let stream = world.connect(0, device);
+        world.settle();
+        world.cut(stream);
+    }
+    world.join(3, 1, &link).unwrap();
+    let stream = world.connect(0, 1);
+    world.settle();
+    world.cut(stream);
+    revoke(&mut world, 0, 1);
+    // Sam's device has not heard of it, like one that pretends so: what it writes builds on old operations only.
+    world.join(4, 1, &link).unwrap();
+    assert_eq!(world.roster_names(4), ["Ana", "Ben", "Dana", "Noor", "Sam"], "control");
+    let Ok(Answer::Show(show)) = world.command(4, Command::JoinShow) else { panic!() };
+    for device in [0, 2] {
+        world.command(device, Command::Learn { ops: show.ops.clone() }).unwrap();
+    }
+    world.connect(0, 2);
+    world.settle();
+    for device in [0, 2] {
+        assert_eq!(world.roster_names(device), ["Ana", "Dana", "Noor", "Sam"], "device {device}");
+    }
+}
+
+#[test]
+fn a_removal_and_its_epochs_outlast_a_restart() {
+    let mut world = World::organisation(&["Dana", "Sam", "Noor"]);
+    world.connect(0, 1);
+    world.settle();
+    revoke(&mut world, 0, 2);
+    world.settle();
+    let sending = |world: &mut World, device| {
+        let keys = world.engine(device).snapshot().screening.clone();
+        keys.headers.iter().map(|(epoch, _)| *epoch).collect::<Vec<_>>()
+    };
+    let before = sending(&mut world, 0);
+    assert_eq!(before.len(), 4);
+    assert_eq!(sending(&mut world, 1), before);
+    for device in [0, 1] {
+        world.kill(device);
+        world.start(device);
+        assert_eq!(sending(&mut world, device), before, "the same, and in the same order");
+    }
+    world.connect(0, 1);
+    world.settle();
+    let since = world.wire.len();
+    talk(&mut world, 0, 1, 3);
+    assert_eq!(world.texts(1, 0).len(), 6);
+    let noors = world.engine(2).snapshot().screening.clone();
+    assert_eq!(opened(&world, since, &noors).0, 0);
+    let stream = world.connect(1, 2);
+    assert!(!world.links.contains_key(&stream), "the removal is still known");
+    assert_eq!(sending(&mut world, 0), before, "nothing was rotated for it again");
+}
+
+/// A removed device that has another invitation in hand does not get in with its old keys, nor is anything answered.
+#[test]
+fn a_removed_device_is_not_admitted_again() {
+    let mut world = World::organisation(&["Dana", "Sam"]);
+    let mut taken: Option<wire::JoinAsk> = None;
+    let mut newcomers = World::new(&["Ana"]);
+    world.devices.append(&mut newcomers.devices);
+    let link = world.invite_for(0, 5, 900_000);
+    let ana: MemberId = world.join_with(2, 1, &link, |ask| taken = Some(ask.clone())).unwrap();
+    let stream = world.connect(0, 1);
+    world.settle();
+    let shown = world.command(2, Command::JoinShow).unwrap();
+    let Answer::Show(show) = shown else { panic!() };
+    world.command(0, Command::Learn { ops: show.ops }).unwrap();
+    revoke(&mut world, 0, 2);
+    world.settle();
+    world.cut(stream);
+    let ask = taken.unwrap();
+    let signed: wire::JoinRequest =
+        oob_proto::Message::decode(ask.request.as_ref().unwrap().payload.as_slice()).unwrap();
+    let admit = Command::Admit {
+        handshake_hash: signed.handshake_hash.as_slice().try_into().unwrap(),
+        dnk: oob_crypto::DhPublic::parse(&signed.dnk).unwrap(),
+        transport: world.devices[2].key,
+        ask,
+    };
+    let refused = world.command(1, admit).unwrap_err();
+    assert!(matches!(refused, CommandError::Join(_)), "{refused:?}");
+    let roster = world.engine(1).snapshot().roster.clone();
+    assert!(roster.members[&ana].devices.is_empty());
+}
+
+/// Screening refuses it before anything is passed on; the snapshot that screens may be older, then the rule refuses it.
+#[test]
+fn a_removed_devices_later_envelopes_are_refused_by_screening_and_by_the_rule() {
+    let mut world = World::organisation(&["Dana", "Sam", "Noor"]);
+    for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+        world.connect(a, b);
+        world.settle();
+    }
+    world.send(2, 1, "after");
+    let flying = world.flying.iter().find(|flying| flying.to == 1).cloned().unwrap();
+    world.flying.clear();
+    let old = world.screened(1, &flying.frame);
+    assert!(matches!(old.frame, Screened::Envelope(_)), "control");
+    revoke(&mut world, 0, 2);
+    world.settle();
+    let new = world.screened(1, &flying.frame);
+    assert!(matches!(new.frame, Screened::Refused(Refusal::Removed)), "{new:?}");
+    let from = world.devices[0].key;
+    world.input(1, Input::Gossip { from, frame: Box::new(old) });
+    assert!(world.texts(1, 2).is_empty());
+}
