@@ -167,6 +167,10 @@ impl State {
         if device.id == self.identity.device || !self.loaded.insert(device.id) {
             return Ok(());
         }
+        // What came of it in this batch already, its certificates at least, is newer than anything stored.
+        if self.seen.lives_of(&device.id).next().is_some() {
+            return Ok(());
+        }
         self.directory.load(store, org, device)?;
         self.peers.load(store, &device.id)?;
         self.seen.load(store, &device.id)?;
