@@ -113,8 +113,7 @@ pub(super) struct Story {
 impl Story {
     pub(super) fn new(settings: &Settings, seed: u64) -> Self {
         let mut dice = Dice::new(seed, 1);
-        let mut story =
-            Self { acts: Vec::new(), ahead_ms: Vec::new(), loss: dice.between(50..=100) };
+        let mut story = Self { acts: Vec::new(), ahead_ms: Vec::new(), loss: dice.between(5..=20) };
         for _ in 0..settings.nodes {
             story.ahead_ms.push(skew(&mut dice));
         }
@@ -195,7 +194,7 @@ impl Story {
             self.acts.push((dice.between(end / 10..=end - 1), act));
         }
         if dice.chance(500) {
-            let act = Act::Full { node: dice.below(nodes), for_ms: dice.between(100..=10_000) };
+            let act = Act::Full { node: dice.below(nodes), for_ms: dice.between(50..=1_000) };
             self.acts.push((dice.between(end / 10..=end - 1), act));
         }
     }
@@ -227,7 +226,7 @@ mod tests {
             assert!(count(|act| matches!(act, Act::Map(Map::Islands(_)))) >= 1);
             assert!(count(|act| matches!(act, Act::Fall { .. })) >= 2);
             assert_eq!(count(|act| matches!(act, Act::Join { .. })), 9);
-            assert!((50..=100).contains(&story.loss));
+            assert!((5..=20).contains(&story.loss));
             let said: usize = story
                 .acts
                 .iter()
