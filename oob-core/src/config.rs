@@ -23,6 +23,7 @@ pub(crate) struct Config {
     /// Multiaddrs; empty means the default port on every interface.
     pub(crate) listen: Vec<String>,
     pub(crate) mdns: bool,
+    pub(crate) beacon: bool,
     pub(crate) kdf: Kdf,
     pub(crate) class: DeviceClass,
     pub(crate) site: String,
@@ -34,6 +35,7 @@ impl Default for Config {
             preset: Preset::default(),
             listen: Vec::new(),
             mdns: true,
+            beacon: true,
             kdf: Kdf::default(),
             class: DeviceClass::Unknown,
             site: String::new(),
@@ -53,6 +55,7 @@ impl Config {
             transport_secret,
             listen,
             mdns: self.mdns,
+            beacon: self.beacon,
             private_only: self.preset == Preset::LanOnly,
         }
     }

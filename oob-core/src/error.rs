@@ -3,7 +3,7 @@
 use oob_engine::{
     EngineError, RecordError,
     effect::{CommandError, JoinError},
-    model::{NameError, TextError},
+    model::{AlertTextError, NameError, TextError},
 };
 use oob_mesh::{AddressError, MeshError};
 use oob_proto::link::LinkError;
@@ -455,12 +455,29 @@ impl From<MeshError> for Error {
     }
 }
 
+impl From<AlertTextError> for Error {
+    fn from(error: AlertTextError) -> Self {
+        let kind = match &error {
+            AlertTextError::Empty | AlertTextError::NoAnswer => ErrorKind::Empty,
+            AlertTextError::TooLong { .. } | AlertTextError::LongAnswer { .. } => {
+                ErrorKind::TooLong
+            }
+            AlertTextError::Character { .. } => ErrorKind::BadName,
+            _ => ErrorKind::Internal,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
 impl From<CommandError> for Error {
     fn from(error: CommandError) -> Self {
         let kind = match &error {
             CommandError::NoOrg => ErrorKind::NoOrg,
             CommandError::HasOrg => ErrorKind::HasOrg,
-            CommandError::NotAdmin => ErrorKind::NotAdmin,
+            CommandError::NotAdmin | CommandError::NotAlerter => ErrorKind::NotAdmin,
+            CommandError::NoAlert => ErrorKind::NotFound,
+            CommandError::NotOffered { .. } => ErrorKind::OutOfRange,
+            CommandError::TooManyAlerts { .. } => ErrorKind::TooMany,
             CommandError::RoleNotYet { .. } => ErrorKind::NotYet,
             CommandError::OutOfRange { .. } => ErrorKind::OutOfRange,
             CommandError::NoMember | CommandError::NoConversation | CommandError::NoDevice => {
@@ -479,6 +496,14 @@ impl From<CommandError> for Error {
         };
         let message = error.to_string();
         match error {
+            CommandError::NoAlert => {
+                Self::new(kind, message).with_hint("see which there are: oob alert list")
+            }
+            CommandError::NotOffered { .. } => {
+                Self::new(kind, message).with_hint("answer with one of these words, or with none")
+            }
+            CommandError::TooManyAlerts { .. } => Self::new(kind, message)
+                .with_hint("ask somebody else to alert, or send messages: oob send NAME TEXT"),
             CommandError::RoleNotYet { .. } => {
                 Self::new(kind, message).with_hint("leave the role out: oob invite --out FILE")
             }

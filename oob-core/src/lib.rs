@@ -23,6 +23,7 @@
 //!         match event {
 //!             Event::Message(m) if m.conversation == sam.conversation() => println!("{}: {}", m.author, m.text),
 //!             Event::Receipt(r) if r.message == sent => println!("{} of {} have it", r.delivered, r.expected),
+//!             Event::Alert(a) => node.alerts().acknowledge(a.id).await?,
 //!             Event::Lagged { missed } => eprintln!("{missed} events skipped; read the history"),
 //!             _ => {}
 //!         }
@@ -94,6 +95,7 @@ mod error;
 mod commands;
 mod home;
 // layer: frames
+mod beacon;
 mod join;
 mod screen;
 // layer: running
@@ -108,15 +110,16 @@ mod node;
 pub mod prelude;
 
 pub use api::{
-    Addresses, Cursor, DeviceInfo, Event, Events, Identity, Invite, InviteOptions, IssuedInvite,
+    Addresses, Alert, AlertAck, AlertAcked, AlertAsked, AlertOptions, AlertStatus, Alerts, Away,
+    Cursor, DeviceInfo, Event, Events, Identity, Invite, InviteOptions, Island, IssuedInvite,
     KnownAddress, MemberInfo, Message, Org, OrgSummary, PeerChange, PeerStatus, Person, Receipt,
     Sent, Status,
 };
 pub use config::Preset;
 pub use error::{Error, ErrorKind};
 pub use node::{Node, NodeBuilder};
-pub use oob_engine::model::{DeviceClass, MessageState, Role};
+pub use oob_engine::model::{DeviceClass, MessageState, Role, Severity};
 pub use oob_mesh::{FoundBy, Transport};
-pub use oob_proto::limits::{NAME_BYTES, TEXT_BYTES};
-pub use oob_proto::{ConversationId, DeviceId, MemberId, MessageId, OrgId, id::IdError};
+pub use oob_proto::limits::{ALERT_TEXT_BYTES, NAME_BYTES, TEXT_BYTES};
+pub use oob_proto::{AlertId, ConversationId, DeviceId, MemberId, MessageId, OrgId, id::IdError};
 pub use oob_store::Passphrase;

@@ -2,7 +2,9 @@
 
 use crate::{
     actor,
-    api::{Addresses, Cursor, Events, Identity, Invite, Message, Org, Person, Receipt, Status},
+    api::{
+        Addresses, Alerts, Cursor, Events, Identity, Invite, Message, Org, Person, Receipt, Status,
+    },
     config::{Config, Preset},
     error::Error,
     handle::Handle,
@@ -69,6 +71,13 @@ impl NodeBuilder {
     /// Chooses whether to find others, and be found, by mDNS. It is on unless switched off.
     pub fn mdns(mut self, on: bool) -> Self {
         self.config.mdns = on;
+        self
+    }
+
+    /// Chooses whether to find members, and be found by them, by beacons on the local networks. They tell nobody else
+    /// anything. It is on unless switched off; who listens on loopback only sends none.
+    pub fn beacon(mut self, on: bool) -> Self {
+        self.config.beacon = on;
         self
     }
 
@@ -154,6 +163,15 @@ impl NodeBuilder {
 }
 
 impl Node {
+    /// Looks at the store in a folder without its passphrase and without changing anything: its parts are there and its
+    /// keyring is whole. Returns the KiB of memory that a try of the passphrase takes.
+    ///
+    /// # Errors
+    /// No identity there, or a store that is damaged or written by a newer version.
+    pub fn inspect(folder: &std::path::Path) -> Result<u32, Error> {
+        Ok(oob_store::Store::inspect(folder)?.memory_kib)
+    }
+
     /// Begins to describe a node whose store is in a folder.
     pub fn builder(folder: impl Into<PathBuf>) -> NodeBuilder {
         NodeBuilder { home: Home::new(folder.into()), config: Config::default() }
@@ -260,6 +278,11 @@ impl Node {
     /// Returns the addresses this node knows, and the way to type in another.
     pub fn addresses(&self) -> Addresses {
         Addresses::of(&self.handle)
+    }
+
+    /// Returns the alerts, and the way to raise and answer them.
+    pub fn alerts(&self) -> Alerts {
+        Alerts::of(&self.handle)
     }
 
     /// Returns what happens from `cursor` on. Subscribe before acting, and nothing is missed.

@@ -7,7 +7,10 @@ use oob_engine::{
     input::Arrived,
     snapshot::ScreenKeys,
 };
-use oob_proto::wire::{Envelope, Frame, frame::Kind};
+use oob_proto::{
+    Message, limits,
+    wire::{Envelope, Frame, frame::Kind},
+};
 use std::{
     collections::VecDeque,
     sync::Arc,
@@ -40,6 +43,57 @@ pub(crate) struct Waiting {
     bytes: u64,
     age_s: u32,
     envelope: Envelope,
+}
+
+/// What a message of gossip is.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    /// A record that gossip may carry.
+    Judged(Box<Judged>),
+    /// Such a record, in other bytes than its author made of it.
+    Altered,
+    /// Nothing that gossip may carry.
+    NotForGossip,
+}
+
+/// Longest message of gossip: the longest envelope in its frame.
+const GOSSIP: usize = limits::ENVELOPE_BYTES + 16;
+
+/// Judges messages of gossip in their order.
+pub(crate) async fn judge_gossip(messages: Vec<Bytes>, keys: &Arc<ScreenKeys>) -> Vec<Heard> {
+    on_worker(messages.len(), keys, move |keys| {
+        messages.iter().map(|message| hear(message, keys)).collect()
+    })
+    .await
+}
+
+fn hear(bytes: &Bytes, keys: &ScreenKeys) -> Heard {
+    let Some(frame) = Some(bytes).filter(|bytes| bytes.len() <= GOSSIP) else {
+        return Heard::NotForGossip;
+    };
+    let Ok(frame) = Frame::read(frame) else { return Heard::NotForGossip };
+    let Some(kind) = frame.kind else { return Heard::NotForGossip };
+    let carried = matches!(
+        kind,
+        Kind::Envelope(_)
+            | Kind::RelayCert(_)
+            | Kind::Alert(_)
+            | Kind::AlertAck(_)
+            | Kind::Release(_)
+    );
+    if !carried {
+        return Heard::NotForGossip;
+    }
+    // A message is known by its bytes. Who alters them, by an age or a field that nobody knows, would have everybody pass
+    // on the same record again and again.
+    if Frame::new(kind.clone()).encode_to_vec() != **bytes {
+        return Heard::Altered;
+    }
+    let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    Heard::Judged(Box::new(match kind {
+        Kind::Envelope(envelope) => judge_envelope(envelope, len, 0, keys),
+        kind => Judged::Now(Arrived { bytes: len, age_s: 0, frame: Screened::Other(kind) }),
+    }))
 }
 
 /// Judges frames in their order.
@@ -124,13 +178,25 @@ impl Waiting {
 /// What one neighbour sent and nobody can judge yet, in its order.
 ///
 /// Its credit is given back only when it is judged or dropped, so an honest neighbour has at most its credit here.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Held {
     waiting: VecDeque<(Instant, Waiting)>,
     bytes: u64,
+    most: u64,
+}
+
+impl Default for Held {
+    fn default() -> Self {
+        Self::of(HELD_BYTES)
+    }
 }
 
 impl Held {
+    /// Holds so many bytes at most.
+    pub(crate) fn of(most: u64) -> Self {
+        Self { waiting: VecDeque::new(), bytes: 0, most }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
@@ -140,7 +206,7 @@ impl Held {
         self.bytes = self.bytes.saturating_add(waiting.bytes);
         self.waiting.push_back((now, waiting));
         let mut dropped = Vec::new();
-        while self.bytes > HELD_BYTES
+        while self.bytes > self.most
             && let Some(oldest) = self.pop()
         {
             dropped.push(oldest.refused());
@@ -206,6 +272,15 @@ pub(crate) mod tests {
         rlk: SigningKey,
         epoch: EpochSecret,
         device: oob_proto::DeviceId,
+    }
+
+    impl Author {
+        /// Another member, who knows the epoch and signs in the author's name with a key of his own.
+        pub(crate) fn like(author: &Self) -> Self {
+            let rlk = SigningKey::generate(&mut rand::rng());
+            let epoch = EpochSecret::from_secret(&author.epoch.export_secret());
+            Self { rlk, epoch, device: author.device }
+        }
     }
 
     const ORG: [u8; 32] = [9; 32];

@@ -1,13 +1,14 @@
-//! The demo: three real daemons on this machine meet and talk. A step is `ok` only by evidence from the daemon at the receiving
-//! end; nothing is assumed from a call that returned.
+//! The demo: three real daemons on this machine meet, talk, raise an alert, and carry a message for one who is away while its
+//! author goes away too. A step is `ok` only by evidence from the daemon at the receiving end, or from the system where a
+//! process is to be gone; nothing is assumed from a call that returned.
 
 use crate::{
     client::{Client, EventStream},
     failure::Failure,
     launch::{Launch, Launched},
     schema::{
-        Conversations, Event, Invite, InviteRequest, JoinRequest, Joined, Members, Nothing,
-        ReadRequest, SendRequest, Sent, Status, Step,
+        Conversations, Event, Invite, InviteRequest, JoinRequest, Joined, LogEntry, Members,
+        MessagePage, Nothing, ReadRequest, SendRequest, Sent, Status, Step,
     },
     service::{millis, private_folder},
 };
@@ -31,6 +32,21 @@ const ORG: &str = "Harbour Clinic";
 const NAMES: [&str; 3] = ["Dana", "Sam", "Rosa"];
 const TEXTS: [&str; 2] = ["Mail is compromised. Talk here.", "Understood, switching over."];
 
+/// The alert, and what the others answer to it.
+const ALERT: &str = "Ransomware on the file server. Leave your laptops on, unplug the network.";
+const ANSWER: &str = "unplugged";
+
+/// What is written to the one who is away.
+const LATE: &str = "Backups are clean. Restore starts at noon.";
+
+/// The three by what they do with it: written by the first, carried by the second, for the third.
+const AUTHOR: usize = 0;
+const CARRIER: usize = 1;
+const RECEIVER: usize = 2;
+
+/// Longest a single step may take; the slowest, starting three daemons, takes some seconds on a busy machine.
+const STEP_TIME: Duration = Duration::from_secs(30);
+
 /// How often a daemon is asked again when it tells nothing.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
@@ -50,8 +66,8 @@ pub(crate) enum Told<'a> {
     Step(&'a Step),
     /// What the next step waits for.
     Waiting(&'a str),
-    /// All steps are done and the daemons go on.
-    Running { folder: &'a Path },
+    /// All steps are done and the daemons that are left go on. The page is that of one of them, whose link is good once.
+    Running { folder: &'a Path, page: Option<&'a str> },
 }
 
 /// Runs the demo; returns how long its steps took. Every daemon is gone when this returns, and when it is dropped.
@@ -65,6 +81,7 @@ pub(crate) async fn run(plan: Plan, mut tell: impl FnMut(Told<'_>)) -> Result<Du
     let mut stage = Stage {
         folder: folder.path(),
         passphrase: folder.passphrase()?,
+        launches: Vec::new(),
         actors: Vec::new(),
         step: "found",
         began,
@@ -92,13 +109,14 @@ pub(crate) async fn run(plan: Plan, mut tell: impl FnMut(Told<'_>)) -> Result<Du
             detail,
         }));
     } else if !plan.once {
-        tell(Told::Running { folder: stage.folder });
+        let page = stage.page().await;
+        tell(Told::Running { folder: stage.folder, page: page.as_deref() });
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
     }
-    tell(Told::Waiting("stopping the three daemons"));
+    tell(Told::Waiting("stopping the daemons"));
     let ended = stage.end().await;
     drop(folder);
     outcome.and(ended).map(|()| spent)
@@ -162,9 +180,11 @@ impl Folder {
     }
 }
 
-/// One of the three: a daemon, a connection to it, and everything that happens in it.
+/// One of the three while it runs: a daemon, a connection to it, and everything that happens in it.
 struct Actor {
     name: &'static str,
+    /// The person, once in the organisation.
+    member: String,
     daemon: Launched,
     client: Client,
     events: EventStream,
@@ -173,7 +193,10 @@ struct Actor {
 struct Stage<'a> {
     folder: &'a Path,
     passphrase: String,
-    actors: Vec<Actor>,
+    /// What each is started with, in the order of the names.
+    launches: Vec<Launch>,
+    /// None while one is stopped.
+    actors: Vec<Option<Actor>>,
     step: &'static str,
     began: Instant,
     /// What the step under way has seen so far, for the case that it fails.
@@ -183,27 +206,59 @@ struct Stage<'a> {
 impl Stage<'_> {
     async fn play(&mut self, tell: &mut impl FnMut(Told<'_>)) -> Result<(), Failure> {
         self.begin("found", "making three identities and starting their daemons", tell);
-        let detail = self.found().await?;
+        let detail = within(self.found()).await?;
         self.earned(detail, tell);
 
         self.begin("invited", "making two invitations", tell);
-        let (invites, detail) = self.invite().await?;
+        let (invites, detail) = within(self.invite()).await?;
         self.earned(detail, tell);
 
         self.begin("joined", "two people join", tell);
-        let detail = self.join(invites).await?;
+        let detail = within(self.join(invites)).await?;
         self.earned(detail, tell);
 
         self.begin("discovered", "everybody finds everybody", tell);
-        let detail = self.discover().await?;
+        let detail = within(self.discover()).await?;
         self.earned(detail, tell);
 
         self.begin("delivered", "two messages go over", tell);
-        let (sent, detail) = self.deliver().await?;
+        let (sent, detail) = within(self.deliver()).await?;
         self.earned(detail, tell);
 
         self.begin("read", "they are read", tell);
-        let detail = self.read(&sent).await?;
+        let detail = within(self.read(&sent)).await?;
+        self.earned(detail, tell);
+
+        self.begin("alert_raised", "an alert goes to everybody", tell);
+        let (alert, detail) = within(self.raise()).await?;
+        self.earned(detail, tell);
+
+        self.begin("alert_acknowledged", "everybody acknowledges it", tell);
+        let detail = within(self.acknowledge(&alert)).await?;
+        self.earned(detail, tell);
+
+        self.begin("receiver_stopped", "one of them goes away", tell);
+        let detail = within(self.stop_receiver()).await?;
+        self.earned(detail, tell);
+
+        self.begin("sent_late", "a message is written to the one who is away", tell);
+        let (late, detail) = within(self.send_late()).await?;
+        self.earned(detail, tell);
+
+        self.begin("held", "the third takes it to carry", tell);
+        let detail = within(self.held(&late)).await?;
+        self.earned(detail, tell);
+
+        self.begin("sender_stopped", "its author goes away too", tell);
+        let (pid, detail) = within(self.stop_sender()).await?;
+        self.earned(detail, tell);
+
+        self.begin("receiver_restarted", "the one who was away comes back", tell);
+        let detail = within(self.restart_receiver()).await?;
+        self.earned(detail, tell);
+
+        self.begin("delivered_late", "the third hands the message over", tell);
+        let detail = within(self.delivered_late(&late, pid)).await?;
         self.earned(detail, tell);
         Ok(())
     }
@@ -224,30 +279,29 @@ impl Stage<'_> {
 
     /// Evidence: the first daemon itself says that it is in the organisation.
     async fn found(&mut self) -> Result<Value, Failure> {
-        let starts = NAMES.iter().enumerate().map(|(place, name)| self.enter(name, place == 0));
-        self.actors = try_join_all(starts).await?;
+        for name in NAMES {
+            let home = self.folder.join(name.to_lowercase());
+            self.launches.push(Launch::this_program(&home, &self.passphrase)?.loopback());
+        }
+        let founders = [Some(ORG), None, None];
+        let all = NAMES.iter().zip(&self.launches).zip(founders);
+        let starts = all.map(|((name, launch), founds)| async move {
+            launch.init(name, founds).await?;
+            enter(name, launch).await
+        });
+        self.actors = try_join_all(starts).await?.into_iter().map(Some).collect();
         let founder = actor(&mut self.actors, 0)?;
         let status: Status = founder.client.get("/api/v1/status").await?;
-        if status.org_name.as_deref() != Some(ORG) || status.member.is_none() {
+        let (Some(ORG), Some(member)) = (status.org_name.as_deref(), status.member) else {
             return Err(Failure::internal(format!(
                 "{} is not in {ORG} after founding it",
                 founder.name
             )));
-        }
+        };
+        founder.member = member;
         Ok(
             json!({ "org": ORG, "by": founder.name, "kdf_memory": "64MiB", "ready_ms": founder.daemon.ready().ready_ms, "kdf_ms": founder.daemon.ready().kdf_ms }),
         )
-    }
-
-    async fn enter(&self, name: &'static str, founds: bool) -> Result<Actor, Failure> {
-        let launch =
-            Launch::this_program(&self.folder.join(name.to_lowercase()), &self.passphrase)?
-                .loopback();
-        launch.init(name, founds.then_some(ORG)).await?;
-        let daemon = launch.start().await?;
-        let client = daemon.client().await?;
-        let events = client.events(None).await?;
-        Ok(Actor { name, daemon, client, events })
     }
 
     /// Evidence: two different links of the founder's daemon, good for one person each; whether they are, joining shows.
@@ -271,9 +325,10 @@ impl Stage<'_> {
     /// Evidence: the founder's daemon has both in its log of members and a link to them.
     async fn join(&mut self, invites: Vec<Invite>) -> Result<Value, Failure> {
         let (founder, others) = self.actors.split_first_mut().ok_or_else(nobody)?;
+        let founder = founder.as_mut().ok_or_else(nobody)?;
         let mut names = Vec::new();
         // One after the other, as people hand invitations over: the second hears from the founder where the first is.
-        for (other, invite) in others.iter_mut().zip(invites) {
+        for (other, invite) in others.iter_mut().flatten().zip(invites) {
             let joined: Joined = other
                 .client
                 .post("/api/v1/join", &JoinRequest { invite: invite.link, name: None })
@@ -292,6 +347,7 @@ impl Stage<'_> {
                 something(founder).await?;
             }
             names.push(other.name);
+            other.member = joined.member;
         }
         Ok(json!({ "members": names, "seen_by": founder.name, "in": ORG }))
     }
@@ -299,7 +355,7 @@ impl Stage<'_> {
     /// Evidence: each daemon says that it has a link to both others, and which rung of discovery found them.
     async fn discover(&mut self) -> Result<Value, Failure> {
         let mut found = serde_json::Map::new();
-        for actor in &mut self.actors {
+        for actor in self.actors.iter_mut().flatten() {
             let status = loop {
                 let status: Status = actor.client.get("/api/v1/status").await?;
                 let near = status.peers.iter().filter(|peer| peer.reachable).count();
@@ -381,9 +437,174 @@ impl Stage<'_> {
         Ok(json!({ "by": readers }))
     }
 
+    /// Evidence: the daemons of both others have the alert, with its author and text.
+    async fn raise(&mut self) -> Result<(String, Value), Failure> {
+        let author = actor(&mut self.actors, AUTHOR)?;
+        let request = json!({ "text": ALERT, "severity": "critical" });
+        let raised: Value = author.client.post("/api/v1/alerts", &request).await?;
+        let id = text_of(&raised, "id")?;
+        let by = author.member.clone();
+        let mut reached = Vec::new();
+        for place in [CARRIER, RECEIVER] {
+            let other = actor(&mut self.actors, place)?;
+            while !other.has_alert(&id, &by).await? {
+                self.seen = json!({ "reached": reached });
+                something(other).await?;
+            }
+            reached.push(other.name);
+        }
+        let detail = json!({ "by": NAMES.first(), "severity": "critical", "text": ALERT, "reached": reached });
+        Ok((id, detail))
+    }
+
+    /// Evidence: the author's daemon counts both, by what they signed.
+    async fn acknowledge(&mut self, id: &str) -> Result<Value, Failure> {
+        let mut wanted = Vec::new();
+        for place in [CARRIER, RECEIVER] {
+            let other = actor(&mut self.actors, place)?;
+            let path = format!("/api/v1/alerts/{id}/ack");
+            let _alert: Value = other.client.post(&path, &json!({ "answer": ANSWER })).await?;
+            wanted.push(other.member.clone());
+        }
+        let author = actor(&mut self.actors, AUTHOR)?;
+        loop {
+            let alert: Value = author.client.get(&format!("/api/v1/alerts/{id}")).await?;
+            let acked = alert["acked"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let counts = |member: &String| {
+                acked.iter().any(|ack| ack["member"] == **member && ack["answer"] == ANSWER)
+            };
+            if wanted.iter().all(counts) {
+                let names: Vec<&Value> = acked.iter().map(|ack| &ack["name"]).collect();
+                return Ok(
+                    json!({ "seen_by": author.name, "acknowledged": acked.len(), "of": wanted.len(), "by": names, "answer": ANSWER }),
+                );
+            }
+            self.seen = json!({ "acknowledged": acked.len(), "of": wanted.len() });
+            something(author).await?;
+        }
+    }
+
+    /// Evidence: the process is gone, and the daemons of both others have no link to it any more.
+    async fn stop_receiver(&mut self) -> Result<Value, Failure> {
+        let (name, member, pid) = self.stop(RECEIVER).await?;
+        for place in [AUTHOR, CARRIER] {
+            let other = actor(&mut self.actors, place)?;
+            while other.reaches(&member).await? {
+                self.seen = json!(format!("{} still thinks that {name} is in reach", other.name));
+                something(other).await?;
+            }
+        }
+        Ok(json!({ "name": name, "pid": pid, "missed_by": NAMES.get(..RECEIVER) }))
+    }
+
+    /// Evidence: it is in the log of its author's daemon, and not delivered.
+    async fn send_late(&mut self) -> Result<(Sent, Value), Failure> {
+        let to = NAMES.get(RECEIVER).ok_or_else(nobody)?;
+        let author = actor(&mut self.actors, AUTHOR)?;
+        let sent = send(author, format!("person:{to}"), LATE).await?;
+        let entry = logged(author, to, &sent.id)
+            .await?
+            .ok_or_else(|| Failure::internal("the message is not in the log of its author"))?;
+        if entry.text != LATE || !matches!(entry.state.as_str(), "stored" | "held") {
+            return Err(Failure::internal(format!("the message is {} already", entry.state)));
+        }
+        let detail = json!({ "from": author.name, "to": to, "text": LATE, "state": entry.state });
+        Ok((sent, detail))
+    }
+
+    /// Evidence: the author's daemon has the signed word of the third's that it carries the message.
+    async fn held(&mut self, late: &Sent) -> Result<Value, Failure> {
+        let to = NAMES.get(RECEIVER).ok_or_else(nobody)?;
+        let carrier = actor(&mut self.actors, CARRIER)?.member.clone();
+        let author = actor(&mut self.actors, AUTHOR)?;
+        loop {
+            let entry = logged(author, to, &late.id).await?;
+            if let Some(entry) = entry.filter(|entry| entry.held_by.contains(&carrier)) {
+                return Ok(
+                    json!({ "held_by": entry.held_by, "names": entry.held_by_names, "for": to, "state": entry.state }),
+                );
+            }
+            something(author).await?;
+        }
+    }
+
+    /// Evidence: the process is gone.
+    async fn stop_sender(&mut self) -> Result<(u32, Value), Failure> {
+        let (name, _, pid) = self.stop(AUTHOR).await?;
+        Ok((pid, json!({ "name": name, "pid": pid })))
+    }
+
+    /// Evidence: a new process of the same person has a link to the third, and to nobody else.
+    async fn restart_receiver(&mut self) -> Result<Value, Failure> {
+        let carrier = actor(&mut self.actors, CARRIER)?.member.clone();
+        let (Some(name), Some(launch)) = (NAMES.get(RECEIVER), self.launches.get(RECEIVER)) else {
+            return Err(nobody());
+        };
+        let back = enter(name, launch).await?;
+        let place = self.actors.get_mut(RECEIVER).ok_or_else(nobody)?;
+        let back = place.insert(back);
+        while !back.reaches(&carrier).await? {
+            something(back).await?;
+        }
+        let status: Status = back.client.get("/api/v1/status").await?;
+        let near: Vec<String> = status
+            .peers
+            .into_iter()
+            .filter(|peer| peer.reachable)
+            .map(|peer| peer.member_name)
+            .collect();
+        back.member = status.member.ok_or_else(nobody)?;
+        Ok(
+            json!({ "name": name, "pid": back.daemon.ready().pid, "ready_ms": back.daemon.ready().ready_ms, "in_reach": near }),
+        )
+    }
+
+    /// Evidence: the receiver's daemon has the text in its log, while no process of its author's is left and the third is the
+    /// only one it has a link to.
+    async fn delivered_late(&mut self, late: &Sent, author_pid: u32) -> Result<Value, Failure> {
+        let (author, carrier_name) = (NAMES.get(AUTHOR).ok_or_else(nobody)?, NAMES.get(CARRIER));
+        let carrier = actor(&mut self.actors, CARRIER)?.member.clone();
+        let receiver = actor(&mut self.actors, RECEIVER)?;
+        let entry = loop {
+            match logged(receiver, author, &late.id).await? {
+                Some(entry) => break entry,
+                None => something(receiver).await?,
+            }
+        };
+        let status: Status = receiver.client.get("/api/v1/status").await?;
+        let near = status.peers.iter().filter(|peer| peer.reachable);
+        let near: Vec<&str> = near.map(|peer| peer.member.as_str()).collect();
+        if entry.text != LATE || near != [carrier.as_str()] || !is_gone(author_pid) {
+            return Err(Failure::internal("the message did not come from the third alone"));
+        }
+        Ok(
+            json!({ "from": carrier, "from_name": carrier_name, "author": author, "author_gone": true, "to": receiver.name, "text": entry.text }),
+        )
+    }
+
+    /// Stops one of the three in order; returns its name, person and process, which is gone.
+    async fn stop(&mut self, place: usize) -> Result<(&'static str, String, u32), Failure> {
+        let actor = self.actors.get_mut(place).and_then(Option::take).ok_or_else(nobody)?;
+        let Actor { name, member, daemon, client, events } = actor;
+        let pid = daemon.ready().pid;
+        drop((client, events));
+        daemon.stop().await?;
+        if !is_gone(pid) {
+            return Err(Failure::internal(format!("process {pid} of {name} is still there")));
+        }
+        Ok((name, member, pid))
+    }
+
+    /// Asks for the address of a web page, good once; none where this version serves none.
+    async fn page(&mut self) -> Option<String> {
+        let receiver = actor(&mut self.actors, RECEIVER).ok()?;
+        let ticket: Value = receiver.client.post("/api/v1/web/ticket", &Nothing {}).await.ok()?;
+        ticket["url"].as_str().map(str::to_owned)
+    }
+
     /// Stops every daemon, whatever happened, and says so if one would not.
     async fn end(&mut self) -> Result<(), Failure> {
-        let stops = self.actors.drain(..).map(|actor| {
+        let stops = self.actors.drain(..).flatten().map(|actor| {
             let Actor { daemon, client, events, .. } = actor;
             drop((client, events));
             daemon.stop()
@@ -392,12 +613,64 @@ impl Stage<'_> {
     }
 }
 
+impl Actor {
+    /// Says whether this daemon has a link to a device of a person.
+    async fn reaches(&mut self, member: &str) -> Result<bool, Failure> {
+        let status: Status = self.client.get("/api/v1/status").await?;
+        Ok(status.peers.iter().any(|peer| peer.reachable && peer.member == member))
+    }
+
+    /// Says whether this daemon has an alert as its author wrote it.
+    async fn has_alert(&mut self, id: &str, author: &str) -> Result<bool, Failure> {
+        let found: Result<Value, Failure> = self.client.get(&format!("/api/v1/alerts/{id}")).await;
+        match found {
+            Ok(alert) if alert["author"] == author && alert["text"] == ALERT => Ok(true),
+            Ok(_) => Err(Failure::internal("another alert came than was raised")),
+            Err(failure) if failure.code() == "not_found" => Ok(false),
+            Err(failure) => Err(failure),
+        }
+    }
+}
+
+/// Starts a daemon and connects to it.
+async fn enter(name: &'static str, launch: &Launch) -> Result<Actor, Failure> {
+    let daemon = launch.start().await?;
+    let client = daemon.client().await?;
+    let events = client.events(None).await?;
+    Ok(Actor { name, member: String::new(), daemon, client, events })
+}
+
+/// Gives a step its time.
+async fn within<T>(step: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    timeout(STEP_TIME, step).await.unwrap_or_else(|_| {
+        Err(Failure::new("timeout", format!("no evidence within {} s", STEP_TIME.as_secs()))
+            .hint("run it again on a machine that is less busy; with --keep DIR its logs stay"))
+    })
+}
+
+/// Returns a message from the log of an actor, if it is there.
+async fn logged(actor: &mut Actor, with: &str, id: &str) -> Result<Option<LogEntry>, Failure> {
+    let page: MessagePage =
+        actor.client.get(&format!("/api/v1/messages?target=person%3A{with}")).await?;
+    Ok(page.messages.into_iter().find(|message| message.id == id))
+}
+
+fn text_of(value: &Value, field: &str) -> Result<String, Failure> {
+    let text = value[field].as_str().map(str::to_owned);
+    text.ok_or_else(|| Failure::internal(format!("the daemon answered without {field}")))
+}
+
+/// Says whether a process that this one has waited for is gone.
+fn is_gone(pid: u32) -> bool {
+    !Path::new("/proc").join(pid.to_string()).exists()
+}
+
 fn nobody() -> Failure {
     Failure::internal("a daemon of the demo is missing")
 }
 
-fn actor(actors: &mut [Actor], place: usize) -> Result<&mut Actor, Failure> {
-    actors.get_mut(place).ok_or_else(nobody)
+fn actor(actors: &mut [Option<Actor>], place: usize) -> Result<&mut Actor, Failure> {
+    actors.get_mut(place).and_then(Option::as_mut).ok_or_else(nobody)
 }
 
 async fn next(actor: &mut Actor) -> Result<Event, Failure> {

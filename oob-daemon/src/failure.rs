@@ -40,6 +40,7 @@ pub(crate) const CODES: &[(&str, u8, u16)] = &[
     ("passphrase_empty", 1, 422),
     ("passphrase_differs", 1, 422),
     ("demo_failed", 1, 500),
+    ("declined", 1, 409),
     // 2: misuse.
     ("usage", 2, 400),
     ("bad_request", 2, 400),

@@ -90,7 +90,7 @@ impl Home {
         let bad = |why: &dyn ToString| {
             Failure::new("bad_settings", format!("{} cannot be used", path.display()))
                 .cause(why.to_string().trim_end())
-                .hint("correct it; it may hold: listen = [\"ADDRESS\"] and mdns = true or false")
+                .hint("correct it; it may hold: listen = [\"ADDRESS\"], mdns and beacon = true or false")
         };
         match fs::metadata(&path) {
             Ok(meta) if meta.len() > SETTINGS_BYTES => {
@@ -115,6 +115,9 @@ pub(crate) struct Settings {
     /// Whether to look and answer by mDNS.
     #[serde(default)]
     pub(crate) mdns: Option<bool>,
+    /// Whether to send and hear beacons.
+    #[serde(default)]
+    pub(crate) beacon: Option<bool>,
 }
 
 /// FNV-1a: names a socket by its home, the same in every process and version. Not a secret and not a check.
@@ -135,11 +138,12 @@ mod tests {
         assert_eq!(home.settings().unwrap(), Settings::default());
         fs::write(
             dir.path().join("oob.toml"),
-            "listen = [\"/ip4/127.0.0.1/tcp/0\"]\nmdns = false\n",
+            "listen = [\"/ip4/127.0.0.1/tcp/0\"]\nmdns = false\nbeacon = false\n",
         )
         .unwrap();
         let settings = home.settings().unwrap();
         assert_eq!((settings.listen.len(), settings.mdns), (1, Some(false)));
+        assert_eq!(settings.beacon, Some(false));
         for bad in ["mdsn = false", "mdns = 3", "listen = \"x\"", "\u{0}", "[other]\nx = 1"] {
             fs::write(dir.path().join("oob.toml"), bad).unwrap();
             let failure = home.settings().unwrap_err();

@@ -154,6 +154,10 @@ id!(
     BundleId, 16
 );
 id!(
+    /// An alert: SHA-256 of its signed payload.
+    AlertId, 32
+);
+id!(
     /// The Ed25519 key that is a device's libp2p identity.
     TransportKey, 32
 );

@@ -38,7 +38,7 @@ pub mod link;
 pub mod signing;
 
 pub use id::{
-    BundleId, ConversationId, DeviceId, DeviceShort, EnvelopeId, EpochId, Incarnation, MemberId,
-    MessageId, OpHash, OrgId, TransportKey,
+    AlertId, BundleId, ConversationId, DeviceId, DeviceShort, EnvelopeId, EpochId, Incarnation,
+    MemberId, MessageId, OpHash, OrgId, TransportKey,
 };
 pub use prost::{DecodeError, Message};

@@ -68,5 +68,23 @@ pub const JOIN_BYTES: usize = 16 * 1024 * 1024;
 /// Longest join message a stranger may send before it is admitted: a request and the operations of its link.
 pub const JOIN_ASK_BYTES: usize = 256 * 1024;
 
+/// Longest text of an alert, bytes of UTF-8: it is read on a screen that somebody was woken by.
+pub const ALERT_TEXT_BYTES: usize = 2_048;
+
+/// Most words an alert offers as answers.
+pub const ALERT_ANSWERS: usize = 8;
+
+/// Longest answer to an alert, bytes of UTF-8: a word or a few.
+pub const ALERT_ANSWER_BYTES: usize = 64;
+
+/// Longest sealed alert: text, answers, ids and a signature are under 2.9 kB.
+pub const ALERT_BYTES: usize = 4_096;
+
+/// Longest signed payload of an acknowledgement: one with the longest answer has under 170 bytes.
+pub const ALERT_ACK_BYTES: usize = 256;
+
+/// Longest time an alert may ask for attention, seconds: seven days.
+pub const ALERT_LIFE_S: u64 = 7 * 86_400;
+
 /// Devices a person may have.
 pub const DEVICES_PER_MEMBER: usize = 5;

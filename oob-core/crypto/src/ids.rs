@@ -4,7 +4,7 @@ use crate::{
     kdf::{first_half, sha256, sha256_of},
     keys::PublicKey,
 };
-use oob_proto::{BundleId, ConversationId, DeviceId, MemberId, OpHash, OrgId};
+use oob_proto::{AlertId, BundleId, ConversationId, DeviceId, MemberId, OpHash, OrgId};
 
 /// Returns the id of the device that signs with `dsk`.
 pub fn device_id(dsk: &PublicKey) -> DeviceId {
@@ -34,6 +34,11 @@ pub fn org_id_of(genesis: &OpHash) -> OrgId {
 /// Returns the id of a prekey bundle: of its payload as it was received.
 pub fn bundle_id(payload: &[u8]) -> BundleId {
     first_half(sha256(payload)).into()
+}
+
+/// Returns the id of an alert: of its payload as it was signed.
+pub fn alert_id(payload: &[u8]) -> AlertId {
+    sha256(payload).into()
 }
 
 /// Returns the id of the conversation two people have; the order of the two does not matter.
@@ -76,6 +81,7 @@ mod tests {
         );
         assert_eq!(org_id_of(&header).as_bytes(), header.as_bytes());
         assert_eq!(body_hash(b"header"), *header.as_bytes());
+        assert_eq!(alert_id(b"header").as_bytes(), header.as_bytes());
         assert_eq!(hex(bundle_id(b"payload").as_bytes()), "239f59ed55e737c77147cf55ad0c1b03");
     }
 }

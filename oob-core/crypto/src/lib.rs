@@ -73,9 +73,12 @@ mod dh;
 mod epoch;
 mod ids;
 pub mod signed;
+// layer: beacon
+mod beacon;
 // layer: envelope
 pub mod envelope;
 // layer: parts of a contact
+mod alert;
 mod bundle;
 mod noise;
 mod plaintext;
@@ -88,6 +91,8 @@ mod grant;
 mod join;
 mod olm;
 
+pub use alert::{AlertError, open_alert, seal_alert};
+pub use beacon::{BEACON_ADDRESSES, BEACON_BYTES, Beacon, BeaconError};
 pub use bundle::{BUNDLE_BYTES, Bundle, BundleError, BundleFields, BundleSecrets, OlmAccount};
 pub use channel::{
     CHANNEL_MESSAGES, FIRST_INNER_BYTES, INNER_BYTES, InChannel, Opened, OutChannel,
@@ -98,7 +103,7 @@ pub use epoch::{AlertKey, BeaconKey, EpochSecret, HeaderKey, Ring};
 pub use first_flight::FirstContact;
 pub use grant::{GRANT_BYTES, Grant, open_grant, seal_grant};
 pub use ids::{
-    body_hash, bundle_id, device_id, direct_conversation, member_id, op_hash, org_id_of,
+    alert_id, body_hash, bundle_id, device_id, direct_conversation, member_id, op_hash, org_id_of,
 };
 pub use join::{
     AwaitFirst, AwaitSecond, AwaitThird, JOIN_CHUNK_BYTES, JoinChannel, JoinError, JoinHandshake,

@@ -130,10 +130,10 @@ impl State {
         carrier.carry(&mut self.links, &mut cx.out.effects, record, cx.now.mono_ms);
     }
 
-    /// Queues somebody's record for every neighbour but the one it came from. What came by gossip went to all of them:
-    /// whether it arrived is looked at a little later.
+    /// Queues somebody's record for every neighbour but the one it came from. An envelope that came by gossip went to all
+    /// of them: whether it arrived is looked at a little later. Other records the mesh passes on to nobody by itself.
     fn spread(&mut self, cx: &Cx<'_>, from: Option<LinkId>, of: &RecordRef, urgency: Urgency) {
-        let by_gossip = self.by_gossip;
+        let by_gossip = self.by_gossip && urgency == Urgency::Text;
         for link in self.links.iter_mut() {
             if Some(link.id) == from {
                 link.gave(of);

@@ -1,7 +1,7 @@
 //! What goes out once a batch is durable: effects to the network, replies to callers.
 
 use crate::model::{LinkId, Role, Ticket};
-use oob_proto::{ConversationId, MemberId, MessageId, OrgId, wire};
+use oob_proto::{AlertId, ConversationId, MemberId, MessageId, OrgId, wire};
 
 /// Something to do on the network. Doing it twice, or not at all because of a crash, does no harm.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +83,11 @@ pub enum Answer {
         /// Its number in this device's history.
         number: u64,
     },
+    /// An alert, stored durably.
+    Alert {
+        /// Which.
+        id: AlertId,
+    },
 }
 
 /// Why a command was refused; nothing was changed.
@@ -137,6 +142,24 @@ pub enum CommandError {
     /// No such conversation or number.
     #[error("no such conversation")]
     NoConversation,
+    /// Only those whose role it is may alert.
+    #[error("only an admin or alerter of the organisation may alert")]
+    NotAlerter,
+    /// No alert of that id.
+    #[error("no such alert")]
+    NoAlert,
+    /// The alert offers words, and this is none of them.
+    #[error("the alert can be answered with: {offered}")]
+    NotOffered {
+        /// The words.
+        offered: String,
+    },
+    /// More than others would take of one device.
+    #[error("this device has raised {most} alerts today, as many as others take")]
+    TooManyAlerts {
+        /// The bound.
+        most: u32,
+    },
     /// The invitation, its use or its proof was refused.
     #[error(transparent)]
     Join(#[from] JoinError),

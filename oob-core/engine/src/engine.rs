@@ -1,6 +1,7 @@
 //! Routes each input to its rule, and ends a batch: what rules changed becomes durable, then what they want done leaves.
 
 use crate::{
+    alert::Raise,
     conversation::History,
     cx::{Cx, Out, Rng},
     effect::{Answer, CommandError, Effect, Reply},
@@ -206,6 +207,7 @@ impl Engine {
         }
         state.bundles.forget_old(cx);
         state.rekeyed |= state.epochs.forget_old(cx);
+        state.alerts.keep_house(cx)?;
         state.expire(cx)
     }
 
@@ -458,6 +460,21 @@ fn command_of(
             let marked = state.with_direct(|direct, _| direct.mark_read(cx, &conversation, up_to));
             marked.ok_or(CommandError::NoOrg)?.map(|()| Answer::Done)
         }
+        Command::RaiseAlert { severity, text, life_ms, answers } => {
+            refresh(state, cx)?;
+            let raise = Raise { severity, text, life_ms, answers };
+            let made = state.with_alerts(|alerts| alerts.raise(cx, raise));
+            let (id, made) = made.ok_or(CommandError::NoOrg)??;
+            state.pass_on(cx, None, made.record, &made.kind, 0);
+            Ok(Answer::Alert { id })
+        }
+        Command::AckAlert { id, answer } => {
+            let made = state.with_alerts(|alerts| alerts.answer(cx, &id, answer));
+            if let Some(made) = made.ok_or(CommandError::NoOrg)?? {
+                state.pass_on(cx, None, made.record, &made.kind, 0);
+            }
+            Ok(Answer::Done)
+        }
         Command::AddAddress { address } => add_address(state, cx, address),
         Command::SetDevice { class, site } => set_device(state, cx, class, site),
     }
@@ -541,6 +558,17 @@ fn stored_event(event: &Event) -> wire::StoredEvent {
             device: device.to_vec(),
         }),
         Event::Org { org } => Kind::Org(org.to_vec()),
+        Event::Alert(alert) => Kind::Alert(wire::StoredAlertEvent { alert: alert.id.to_vec() }),
+        Event::AlertAcked { alert, member, answer, time_ms, acked, expected } => {
+            Kind::AlertAcked(wire::StoredAlertAckedEvent {
+                alert: alert.to_vec(),
+                member: member.to_vec(),
+                answer: answer.clone().unwrap_or_default(),
+                time_ms: *time_ms,
+                acked: *acked,
+                expected: *expected,
+            })
+        }
     };
     wire::StoredEvent { kind: Some(kind) }
 }

@@ -237,3 +237,104 @@ impl Rotation {
         self.last_ms.map_or(0, |last| last.saturating_add(ROTATED_EVERY_MS))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        cx::{Out, Rng},
+        model::Now,
+    };
+    use oob_proto::OpHash;
+    use rand::{SeedableRng, rngs::StdRng};
+
+    fn epoch(ring: Ring, byte: u8, holders: usize, lamport: u64, author: u8) -> Epoch {
+        let secret = EpochSecret::from_secret(&[byte; 32]);
+        let mut epoch = Epoch::new(ring, secret, u64::from(byte), 0);
+        let order = (lamport, OpHash::from([byte; 32]));
+        epoch.fact = Some(EpochFact { holders, order, author: DeviceId::from([author; 32]) });
+        epoch
+    }
+
+    fn kept(kept: Vec<Epoch>) -> Epochs {
+        let mut epochs = Epochs { kept, next_place: 1_000 };
+        epochs.kept.sort_by_key(Epoch::rank);
+        epochs
+    }
+
+    fn id(byte: u8) -> EpochId {
+        EpochSecret::from_secret(&[byte; 32]).id()
+    }
+
+    #[test]
+    fn the_newest_that_no_removed_device_holds_is_sent_under_and_else_what_the_fewest_hold() {
+        let mut unannounced = epoch(Ring::Core, 9, 0, 99, 1);
+        unannounced.fact = None;
+        let all = || {
+            vec![
+                epoch(Ring::Core, 1, 0, 5, 1),
+                epoch(Ring::Core, 2, 1, 9, 1),
+                epoch(Ring::Core, 3, 0, 7, 1),
+                epoch(Ring::Core, 4, 2, 8, 1),
+                epoch(Ring::Audience, 5, 3, 50, 1),
+            ]
+        };
+        let mut epochs = all();
+        epochs.push(unannounced);
+        let epochs = kept(epochs);
+        assert_eq!(epochs.to_send(Ring::Core).map(|epoch| epoch.id), Some(id(3)));
+        assert!(epochs.fits(Ring::Core) && !epochs.fits(Ring::Audience));
+        let order: Vec<EpochId> = epochs.preferred_first().map(|epoch| epoch.id).collect();
+        assert_eq!(order, [id(3), id(1), id(2), id(4), id(9), id(5)]);
+
+        let fewest =
+            kept(all().into_iter().filter(|epoch| ![id(1), id(3)].contains(&epoch.id)).collect());
+        assert_eq!(fewest.to_send(Ring::Core).map(|epoch| epoch.id), Some(id(2)));
+        assert!(!fewest.fits(Ring::Core));
+        assert!(kept(Vec::new()).to_send(Ring::Core).is_none());
+    }
+
+    /// A member that announces many epochs and hands them to everybody pushes out its own.
+    #[test]
+    fn whoever_announced_the_most_makes_room_and_never_what_is_sent_under() {
+        let mut all = vec![epoch(Ring::Core, 1, 0, 1, 1), epoch(Ring::Audience, 2, 0, 2, 1)];
+        all.push(epoch(Ring::Core, 3, 0, 3, 2));
+        for byte in 10..20 {
+            all.push(epoch(Ring::Core, byte, 0, u64::from(byte), 3));
+        }
+        let mut epochs = kept(all);
+        let mut store = Store::in_memory(StdRng::seed_from_u64(1)).unwrap();
+        let mut went = Vec::new();
+        while let Some(id) = epochs.surplus() {
+            epochs.forget(&mut store, id);
+            went.push(id);
+        }
+        let expected = [10, 11, 12, 13, 14, 15, 16, 17];
+        assert_eq!(went.get(..8), Some(expected.map(id).as_slice()));
+        assert_eq!(went.len(), 11);
+        assert_eq!(epochs.ids().len(), 2, "one of each ring stays");
+        assert_eq!(epochs.to_send(Ring::Core).map(|epoch| epoch.id), Some(id(19)));
+    }
+
+    #[test]
+    fn an_epoch_that_comes_back_into_use_does_not_age() {
+        let mut store = Store::in_memory(StdRng::seed_from_u64(1)).unwrap();
+        let mut rng: Rng = Box::new(StdRng::seed_from_u64(2));
+        let mut out = Out::default();
+        let now = Now { wall_ms: 1, mono_ms: 1 };
+        let mut cx = Cx { store: &mut store, rng: &mut rng, now, elapsed_ms: 10, out: &mut out };
+        let (one, two) = (epoch(Ring::Core, 1, 0, 1, 1), epoch(Ring::Core, 2, 0, 2, 1));
+        let mut epochs = kept(vec![one, two]);
+        epochs.age(&mut cx);
+        // The author of the second is taken out, and its announcement does not stand any more.
+        epochs.kept.last_mut().unwrap().fact = None;
+        epochs.kept.sort_by_key(Epoch::rank);
+        cx.elapsed_ms = 20;
+        epochs.age(&mut cx);
+        cx.elapsed_ms = 10 + KEPT_MS + 1;
+        assert!(!epochs.forget_old(&mut cx), "the first is in use, the second is superseded at 20");
+        cx.elapsed_ms = 20 + KEPT_MS + 1;
+        assert!(epochs.forget_old(&mut cx));
+        assert_eq!(epochs.ids(), [id(1)]);
+    }
+}

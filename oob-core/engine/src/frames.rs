@@ -8,6 +8,7 @@ use crate::{
     input::Arrived,
     model::{Device, LinkId},
     outbox::Carries,
+    record::RecordTaken,
     state::State,
     stored::{self, RecordError},
     sync::{Owing, have},
@@ -152,6 +153,9 @@ impl State {
             Screened::Other(Kind::Release(release)) => {
                 self.release(cx, &release);
             }
+            Screened::Other(kind @ (Kind::Alert(_) | Kind::AlertAck(_))) => {
+                self.alert_record(cx, None, &kind, 0)?;
+            }
             Screened::Other(_) | Screened::Refused(_) => {}
         }
         Ok(())
@@ -206,7 +210,7 @@ impl State {
             Kind::Floor(signed) => self.floor(cx, Some(id), &signed, age_s)?,
             // An envelope comes through screening or not at all.
             Kind::Envelope(_) => true,
-            Kind::Alert(_) | Kind::AlertAck(_) => true,
+            Kind::Alert(_) | Kind::AlertAck(_) => self.alert_record(cx, Some(id), &kind, age_s)?,
         };
         Ok(Taken { record: true, good })
     }
@@ -377,6 +381,57 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// Takes an alert or an answer to one, and passes it on if it is new.
+    pub(crate) fn alert_record(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: Option<LinkId>,
+        kind: &Kind,
+        age_s: u32,
+    ) -> Result<bool, RecordError> {
+        let taken = match kind {
+            Kind::Alert(sealed) => self.alert(cx, sealed)?,
+            Kind::AlertAck(signed) => self.alert_ack(cx, signed)?,
+            _ => RecordTaken::Refused,
+        };
+        if let RecordTaken::New(of) | RecordTaken::Known(of) = taken
+            && let Some(link) = from.and_then(|link| self.links.get_mut(link))
+        {
+            link.gave(&of);
+        }
+        match taken {
+            // What this device wrote itself comes back by many ways.
+            RecordTaken::Known(of) if of.device == self.identity.device => {}
+            RecordTaken::New(of) => {
+                self.pass_on(cx, from, of, kind, age_s);
+            }
+            // Something later took its place: nobody needs it.
+            RecordTaken::Known(of) if !self.seen.contains(&of) => self.seen.mark_gone(&of),
+            _ => {}
+        }
+        Ok(taken != RecordTaken::Refused)
+    }
+
+    /// Takes an alert of somebody's.
+    pub(crate) fn alert(
+        &mut self,
+        cx: &mut Cx<'_>,
+        sealed: &wire::SealedAlert,
+    ) -> Result<RecordTaken, RecordError> {
+        let taken = self.with_alerts(|alerts| alerts.take(cx, sealed)).transpose()?;
+        Ok(taken.unwrap_or(RecordTaken::NotYet))
+    }
+
+    /// Takes somebody's answer to an alert.
+    pub(crate) fn alert_ack(
+        &mut self,
+        cx: &mut Cx<'_>,
+        signed: &wire::Signed,
+    ) -> Result<RecordTaken, RecordError> {
+        let taken = self.with_alerts(|alerts| alerts.take_ack(cx, signed)).transpose()?;
+        Ok(taken.unwrap_or(RecordTaken::NotYet))
     }
 
     pub(crate) fn body(

@@ -4,10 +4,10 @@ pub use crate::model::{LinkId, Ticket};
 
 use crate::{
     envelope::Screened,
-    model::{DeviceClass, Name, Role, Text},
+    model::{AlertAnswer, AlertText, DeviceClass, Name, Role, Severity, Text},
 };
 use oob_crypto::DhPublic;
-use oob_proto::{ConversationId, DeviceId, MemberId, TransportKey, wire};
+use oob_proto::{AlertId, ConversationId, DeviceId, MemberId, TransportKey, wire};
 
 /// One thing that happened.
 #[derive(Debug)]
@@ -145,6 +145,24 @@ pub enum Command {
         conversation: ConversationId,
         /// `Message::number` of the newest shown.
         up_to: u64,
+    },
+    /// Alerts everybody. Reply: `Alert`, once durable.
+    RaiseAlert {
+        /// How much it asks for.
+        severity: Severity,
+        /// What.
+        text: AlertText,
+        /// How long it asks for attention, milliseconds; at most seven days.
+        life_ms: u64,
+        /// Words to answer with, at most eight; none: any.
+        answers: Vec<AlertAnswer>,
+    },
+    /// Answers an alert for this device's person: a word, or none for "seen". Reply: `Done`.
+    AckAlert {
+        /// Which.
+        id: AlertId,
+        /// What.
+        answer: Option<AlertAnswer>,
     },
     /// Keeps an address typed by a person. Reply: `Done`.
     AddAddress {

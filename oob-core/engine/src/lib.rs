@@ -63,6 +63,7 @@ mod rig;
 // layer: sending
 mod post;
 // layer: features
+mod alert;
 mod conversation;
 mod sync;
 // layer: all state

@@ -14,6 +14,21 @@ pub struct RecordRef {
     pub seq: u64,
 }
 
+/// What became of a record that came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordTaken {
+    /// Verified, stored in this batch, and to be passed on.
+    New(RecordRef),
+    /// Verified, and nothing in it is needed: it is here, or something later took its place.
+    Known(RecordRef),
+    /// Not what it says it is; nothing was noted of it.
+    Refused,
+    /// Over a bound of its author, whoever brings it; nothing was noted of it.
+    Full,
+    /// It cannot be judged yet: its epoch or its author has not been heard of here. Nothing was noted of it.
+    NotYet,
+}
+
 /// In which order what a neighbour lacks goes out, behind the log and the epochs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Lane {

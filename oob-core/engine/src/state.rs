@@ -1,6 +1,7 @@
 //! All of a device's state in memory, loaded from its store and saved to it once per batch.
 
 use crate::{
+    alert::{Alerts, Broadcast},
     conversation::{Conversations, Direct},
     custody::Custody,
     cx::Cx,
@@ -48,6 +49,7 @@ pub(crate) struct State {
     pub(crate) releases: Releases,
     pub(crate) holders: Holders,
     pub(crate) conversations: Conversations,
+    pub(crate) alerts: Alerts,
     pub(crate) links: Links,
     pub(crate) listening: Vec<String>,
     pub(crate) neighbours: BTreeMap<DeviceId, wire::StoredNeighbour>,
@@ -100,6 +102,7 @@ impl State {
             releases: Releases::default(),
             holders: Holders::default(),
             conversations: Conversations::default(),
+            alerts: Alerts::default(),
             links: Links::default(),
             listening: Vec::new(),
             neighbours: BTreeMap::new(),
@@ -133,6 +136,7 @@ impl State {
         state.membership = Membership::load(store, &state.identity.uik.public())?;
         state.bundles = OwnBundles::load(store)?;
         state.conversations = Conversations::load(store)?;
+        state.alerts = Alerts::load(store)?;
         for (_, bytes) in
             store.scan(&stored::typed_addresses(), .., Order::Ascending, TYPED_ADDRESSES)?
         {
@@ -246,6 +250,24 @@ impl State {
             shows_again: self.rig.faults.no_duplicate_check,
         };
         Some(rule(&mut direct, &mut post))
+    }
+
+    /// Runs a rule of alerts with what it may touch; nothing without an organisation.
+    pub(crate) fn with_alerts<T>(
+        &mut self,
+        rule: impl FnOnce(&mut Broadcast<'_>) -> T,
+    ) -> Option<T> {
+        let organisation = self.organisation.as_ref()?;
+        let mut broadcast = Broadcast {
+            all: &mut self.alerts,
+            roster: &organisation.roster().view,
+            org: &organisation.id,
+            me: &self.membership.as_ref()?.member,
+            identity: &self.identity,
+            life: &mut self.life,
+            epochs: &self.epochs,
+        };
+        Some(rule(&mut broadcast))
     }
 
     /// Judges the log again if it grew, and takes what it brings: certificates in requests to join. Streams of devices

@@ -1,7 +1,7 @@
 //! Where everything lies in the store: one function per bag, and records as protobuf. The area numbers are stored for
 //! ever; none is used twice (docs/storage.md, "Areas").
 
-use oob_proto::{ConversationId, DeviceId, Incarnation, Message};
+use oob_proto::{AlertId, ConversationId, DeviceId, Incarnation, Message};
 use oob_store::{Area, Bag, Store, StoreError, View};
 
 /// Why a record could not be read.
@@ -109,6 +109,34 @@ pub(crate) fn holders() -> Bag {
 /// Proofs that envelopes were opened, in the order they were noted.
 pub(crate) fn releases() -> Bag {
     Bag::carry(Area(17), &[])
+}
+
+/// Alerts, by place.
+pub(crate) fn alerts() -> Bag {
+    Bag::new(Area(20), &[])
+}
+
+/// Where the alert of an id lies.
+pub(crate) fn alert_place(alert: &AlertId) -> Bag {
+    Bag::new(Area(21), alert.as_bytes())
+}
+
+/// Answers to an alert, by hash of alert and device.
+pub(crate) fn alert_acks(alert: &AlertId) -> Bag {
+    Bag::new(Area(22), alert.as_bytes())
+}
+
+/// Answers read of one alert: five devices each of five hundred people, with room.
+pub(crate) const ALERT_ACKS: usize = 4_096;
+
+/// Answers whose alert has not come, in the order they came.
+pub(crate) fn awaited_alerts() -> Bag {
+    Bag::new(Area(23), &[])
+}
+
+/// The hybrid clock of answers.
+pub(crate) fn alert_clock() -> Bag {
+    Bag::new(Area(24), &[])
 }
 
 /// Name of the secret record of a device's sessions.

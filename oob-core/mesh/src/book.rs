@@ -169,12 +169,12 @@ impl Book {
     }
 
     /// Whether a roster peer is at this host. What mDNS says counts only once the peer has answered there: anybody near can
-    /// announce any key.
+    /// announce any key, and send a member's beacon again from a place of his own.
     pub(crate) fn is_home_of(&self, roster: &BTreeSet<TransportKey>, host: IpAddr) -> bool {
         let there = |entry: &Entry| {
             entry.place.host() == host
                 && entry.wrong.is_none()
-                && (entry.proved || entry.found_by != FoundBy::Mdns)
+                && (entry.proved || !matches!(entry.found_by, FoundBy::Mdns | FoundBy::Beacon))
         };
         let mut members = self.peers.iter().filter(|(key, _)| roster.contains(*key));
         members.any(|(_, entries)| entries.iter().any(there))

@@ -18,16 +18,20 @@ pub struct MeshConfig {
     pub listen: Listen,
     /// Whether to announce ourselves by mDNS, and to listen to others. It tells anyone near our transport key.
     pub mdns: bool,
+    /// Whether to send beacons on the local networks, and to listen to those of others. They are sealed by whoever gives
+    /// them, and nobody who listens on loopback only sends any.
+    pub beacon: bool,
     /// Whether to dial nothing outside loopback, private, link-local and unique local ranges.
     pub private_only: bool,
 }
 
 impl fmt::Debug for MeshConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { transport_secret: _, listen, mdns, private_only } = self;
+        let Self { transport_secret: _, listen, mdns, beacon, private_only } = self;
         f.debug_struct("MeshConfig")
             .field("listen", listen)
             .field("mdns", mdns)
+            .field("beacon", beacon)
             .field("private_only", private_only)
             .finish_non_exhaustive()
     }

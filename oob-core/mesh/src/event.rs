@@ -1,7 +1,9 @@
 //! What the mesh tells its owner: links, join streams, peers, addresses, counters.
 
+use bytes::Bytes;
 use oob_proto::TransportKey;
-use std::{fmt, time::Instant};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Instant};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     address::{FoundBy, Transport},
@@ -33,6 +35,68 @@ pub enum MeshEvent {
     },
     /// The addresses we listen on have changed.
     Listening(Vec<String>),
+    /// Somebody's message came by gossip. It goes no further before [`crate::Mesh::verdict`].
+    Gossip(Gossip),
+    /// Something came that may be a beacon. Nothing of it is believed yet.
+    Beacon {
+        /// The bytes, at most [`crate::BEACON_BYTES`].
+        data: Bytes,
+        /// Where they came from, as the packet says.
+        from: SocketAddr,
+    },
+    /// It is time for a beacon: give one to [`crate::Mesh::send_beacon`].
+    BeaconDue,
+}
+
+/// Names a message that came by gossip: the first 20 bytes of the BLAKE3 hash of its bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GossipId(pub(crate) [u8; 20]);
+
+impl fmt::Debug for GossipId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("GossipId(")?;
+        self.0.iter().take(4).try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        f.write_str("..)")
+    }
+}
+
+/// A message that came by gossip. As long as somebody has it, it takes a share of what may wait.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Gossip {
+    /// Which message.
+    pub id: GossipId,
+    /// The neighbour that passed it on; who wrote it stands inside.
+    pub from: TransportKey,
+    /// What.
+    pub data: Bytes,
+    pub(crate) _room: [OwnedSemaphorePermit; 2],
+}
+
+/// Room for gossip that waits for its verdict: of all neighbours and of one.
+#[derive(Debug, Clone)]
+pub(crate) struct GossipRoom(Arc<Semaphore>);
+
+impl GossipRoom {
+    pub(crate) fn of(bytes: usize) -> Self {
+        Self(Arc::new(Semaphore::new(bytes)))
+    }
+
+    pub(crate) fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let bytes = u32::try_from(bytes).ok()?;
+        Arc::clone(&self.0).try_acquire_many_owned(bytes).ok()
+    }
+}
+
+/// What is to become of a message that came by gossip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// A member's: it is passed on.
+    Accept,
+    /// It ends here, and nobody is blamed.
+    Ignore,
+    /// It ends here, and the neighbour should have known: too many of these, and its link is closed.
+    Reject,
 }
 
 /// Why a link went down.
@@ -55,6 +119,10 @@ pub enum DownReason {
     InterfaceGone,
     /// The receiver of this link was dropped.
     Dropped,
+    /// It did not say what it gossips about, so it would hear nothing of us.
+    Deaf,
+    /// Too much of what it passed on was refused.
+    Misbehaved,
     /// Our own task failed; see the log.
     Fault,
     /// The mesh is shutting down.
@@ -72,6 +140,8 @@ impl fmt::Display for DownReason {
             Self::Malformed => "bytes that are no frame",
             Self::InterfaceGone => "the interface lost its address",
             Self::Dropped => "the receiver was dropped",
+            Self::Deaf => "it does not gossip with us",
+            Self::Misbehaved => "too much of what it passed on was refused",
             Self::Fault => "an own task failed",
             Self::Shutdown => "shutting down",
         })
@@ -114,6 +184,8 @@ pub struct PeerInfo {
     pub outgoing: bool,
     /// When bytes last came.
     pub last_heard: Instant,
+    /// Whether it gossips with us: what is published goes to it.
+    pub gossips: bool,
 }
 
 /// An address we may dial.
@@ -160,4 +232,24 @@ pub struct Counters {
     pub addresses_refused: u64,
     /// Times an own task failed and was replaced.
     pub faults: u64,
+    /// Messages given to gossip.
+    pub gossip_sent: u64,
+    /// Messages for gossip that nobody could be given: no neighbour, or every queue full.
+    pub gossip_unsent: u64,
+    /// Messages that came by gossip.
+    pub gossip_received: u64,
+    /// Of these, those dropped since too many waited.
+    pub gossip_dropped: u64,
+    /// Of these, those that were refused as nobody's.
+    pub gossip_rejected: u64,
+    /// Messages that neighbours were too slow for.
+    pub gossip_slow: u64,
+    /// Links closed since the other side did not gossip with us.
+    pub deaf_links: u64,
+    /// Beacons sent, one for each place they were sent to.
+    pub beacons_sent: u64,
+    /// Beacons of anybody that came.
+    pub beacons_heard: u64,
+    /// Of these, those dropped: too long, too many, or nobody took them.
+    pub beacons_dropped: u64,
 }

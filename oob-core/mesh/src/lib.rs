@@ -13,6 +13,7 @@
 //!     transport_secret: [seed; 32].into(), // real ones come from a generator
 //!     listen: Listen::Explicit(vec!["/ip4/127.0.0.1/tcp/0".into()]),
 //!     mdns: false,
+//!     beacon: false,
 //!     private_only: true,
 //! };
 //! let (dana, mut danas) = start(config(1)).await?;
@@ -37,7 +38,9 @@
 //!    ▲                  │  admission: who may connect, and to what; bounds
 //!    └────events────────┤  links:     which connection carries the link to a peer
 //!                       │  dialling:  address book, hearings, back-off
-//!                       └  joins:     strangers, and us where we are strangers
+//!                       │  joins:     strangers, and us where we are strangers
+//!                       │  gossip:    messages over several hops, each after its verdict
+//!                       └  surroundings, a task of its own: interfaces, beacons
 //! ```
 //!
 //! The swarm task does no cryptography of ours, no disk and no decoding. If it panics, its links go down, and another
@@ -49,6 +52,7 @@
 //! * Frames of one link arrive in order, each once, unless the link goes down. Nothing is repeated on another link.
 //! * A peer that falls silent is down within 3 seconds; a peer that was taken out of the roster is cut off before
 //!   [`Mesh::allow`] returns.
+//! * Nothing that came by gossip goes further before [`Mesh::verdict`] says so.
 //! * Every queue has a bound. A full one says [`SendError::Full`]; a receiver that is not read slows its sender down.
 //! * With `private_only` nothing is dialled outside loopback, private, link-local and unique local ranges, whoever named it.
 //!
@@ -65,6 +69,7 @@ mod identity;
 mod address;
 // layer: settings
 mod config;
+mod topic;
 // layer: streams
 mod join;
 mod protocol;
@@ -76,24 +81,36 @@ mod live;
 // layer: rules without sockets
 mod arbiter;
 mod book;
+mod deaf;
 mod outbox;
 mod redial;
 // layer: what outlives a swarm
 mod shared;
 // layer: the network
 mod admission;
+mod gossip;
+mod interfaces;
 mod listen;
 mod transport;
+// layer: the air
+mod beacon;
 // layer: the swarm task
 mod driver;
+// layer: beside the swarm task
+mod surroundings;
 // layer: the handle
 mod mesh;
 
 pub use address::{AddressError, FoundBy, Transport};
+pub use beacon::{BEACON_BYTES, BEACON_PORT};
 pub use config::{DEFAULT_PORT, Listen, MeshConfig, MeshError, PORTS_TRIED};
-pub use event::{Counters, DownReason, KnownAddress, Link, MeshEvent, PeerInfo};
+pub use event::{
+    Counters, DownReason, Gossip, GossipId, KnownAddress, Link, MeshEvent, PeerInfo, Verdict,
+};
 pub use join::{JoinError, JoinStream};
 pub use mesh::{Mesh, start};
 pub use queue::{
-    FrameReceiver, FrameSender, RECEIVE_BYTES, RECEIVE_FRAMES, SEND_BYTES, SEND_FRAMES, SendError,
+    FrameReceiver, FrameSender, GOSSIP_BYTES, RECEIVE_BYTES, RECEIVE_FRAMES, SEND_BYTES,
+    SEND_FRAMES, SendError,
 };
+pub use topic::Topic;

@@ -39,6 +39,17 @@ pub(crate) fn listen<B: NetworkBehaviour>(
     }
 }
 
+/// Whether nobody outside this machine can reach what is listened on.
+pub(crate) fn is_loopback_only(listen: &Listen) -> bool {
+    let loopback = |text: &String| {
+        parse(text).is_ok_and(|places| places.iter().all(|place| place.host().is_loopback()))
+    };
+    match listen {
+        Listen::Default => false,
+        Listen::Explicit(addresses) => addresses.iter().all(loopback),
+    }
+}
+
 fn refused(text: &str, source: io::Error) -> MeshError {
     let address = text.to_owned();
     match source.kind() {

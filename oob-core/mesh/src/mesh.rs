@@ -1,8 +1,9 @@
 //! The handle of a running mesh, and the supervisor of its swarm task.
 
+use bytes::Bytes;
 use futures::{StreamExt, stream::FuturesUnordered};
 use libp2p::identity::Keypair;
-use oob_proto::TransportKey;
+use oob_proto::{TransportKey, limits};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::{
     sync::{Mutex, mpsc, oneshot, watch},
@@ -11,12 +12,17 @@ use tokio::{
 
 use crate::{
     address::{AddressError, FoundBy, Place, Target},
+    beacon::BEACON_BYTES,
     book::Heard,
     config::{MeshConfig, MeshError},
     driver::{Ask, Command, Driver, Plan},
-    event::{Counters, DownReason, KnownAddress, MeshEvent, PeerInfo},
+    event::{Counters, DownReason, GossipId, KnownAddress, MeshEvent, PeerInfo, Verdict},
     join::JoinStream,
+    listen,
+    queue::{self, FrameReceiver, FrameSender, GOSSIP_BYTES, SendError},
     shared::Shared,
+    surroundings::Surroundings,
+    topic::Topic,
 };
 
 /// Commands that may wait for the swarm task; whoever gives more waits.
@@ -24,6 +30,14 @@ const COMMANDS: usize = 64;
 
 /// Events that may wait for the owner of the mesh; then they wait inside, at most two per peer.
 const EVENTS: usize = 256;
+
+/// Messages for gossip that may wait for the swarm task, and their bytes: one batch of the rules has at most a few
+/// hundred. More are dropped, and sync brings them.
+const PUBLISH: usize = 1_024;
+const PUBLISH_BYTES: usize = 4 * 1024 * 1024;
+
+/// Beacons that may wait to be sent: one is made when one is due.
+const BEACONS: usize = 2;
 
 /// How long the first transport is tried alone when an address leaves open which one.
 const HEAD_START: Duration = Duration::from_millis(300);
@@ -39,6 +53,8 @@ const AFTER_FAULT: Duration = Duration::from_millis(250);
 pub struct Mesh {
     shared: Arc<Shared>,
     commands: mpsc::Sender<Command>,
+    publications: FrameSender,
+    beacons: mpsc::Sender<Bytes>,
     ended: watch::Receiver<()>,
 }
 
@@ -47,34 +63,67 @@ pub struct Mesh {
 /// # Errors
 /// See [`MeshError`].
 pub async fn start(config: MeshConfig) -> Result<(Mesh, mpsc::Receiver<MeshEvent>), MeshError> {
-    let MeshConfig { transport_secret, listen, mdns, private_only } = config;
+    let MeshConfig { transport_secret, listen, mdns, beacon, private_only } = config;
     let mut secret = transport_secret;
     // Takes the bytes over and wipes them.
     let keypair = Keypair::ed25519_from_bytes(&mut *secret).map_err(|_| MeshError::Secret)?;
     let public = keypair.public().try_into_ed25519().map_err(|_| MeshError::Secret)?;
     let key = TransportKey::from(public.to_bytes());
     let shared = Arc::new(Shared::new(key, private_only));
+    let beacon = beacon && !listen::is_loopback_only(&listen);
     let plan = Plan { keypair, listen, mdns, shared: Arc::clone(&shared) };
     let (commands, receiver) = mpsc::channel(COMMANDS);
-    let receiver = Arc::new(Mutex::new(receiver));
+    let (publications, published) = queue::bounded(PUBLISH, PUBLISH_BYTES);
+    let inlets = Inlets {
+        commands: Arc::new(Mutex::new(receiver)),
+        publications: Arc::new(Mutex::new(published)),
+    };
     let (events, owner) = mpsc::channel(EVENTS);
-    let guard = Arc::clone(&receiver).lock_owned().await;
-    let driver = Driver::start(&plan, guard, events.clone()).await?;
+    let driver = inlets.driver(&plan, &events).await?;
+    let (beacons, to_send) = mpsc::channel(BEACONS);
+    let surroundings = Surroundings {
+        shared: Arc::clone(&shared),
+        commands: commands.downgrade(),
+        events: events.clone(),
+        beacons: beacon.then_some(to_send),
+    };
+    let surroundings = tokio::spawn(surroundings.run());
     let (end, ended) = watch::channel(());
     tokio::spawn(async move {
-        supervise(plan, driver, receiver, events).await;
+        supervise(plan, driver, inlets, events).await;
+        surroundings.abort();
+        // Cancelled, or ended before: its sockets are closed.
+        let _ = surroundings.await;
         drop(end);
     });
-    Ok((Mesh { shared, commands, ended }, owner))
+    Ok((Mesh { shared, commands, publications, beacons, ended }, owner))
+}
+
+/// What the swarm task takes from the handles, and its successor after it.
+struct Inlets {
+    commands: Arc<Mutex<mpsc::Receiver<Command>>>,
+    publications: Arc<Mutex<FrameReceiver>>,
+}
+
+impl Inlets {
+    async fn driver(
+        &self,
+        plan: &Plan,
+        events: &mpsc::Sender<MeshEvent>,
+    ) -> Result<Driver, MeshError> {
+        let commands = Arc::clone(&self.commands).lock_owned().await;
+        let publications = Arc::clone(&self.publications).lock_owned().await;
+        Driver::start(plan, commands, publications, events.clone()).await
+    }
+
+    /// Whether nobody holds the mesh any more.
+    async fn are_closed(&self) -> bool {
+        self.commands.lock().await.is_closed()
+    }
 }
 
 /// Runs the swarm task. One that panics takes its links along and nothing else: it is replaced.
-async fn supervise(
-    plan: Plan,
-    first: Driver,
-    commands: Arc<Mutex<mpsc::Receiver<Command>>>,
-    events: mpsc::Sender<MeshEvent>,
-) {
+async fn supervise(plan: Plan, first: Driver, inlets: Inlets, events: mpsc::Sender<MeshEvent>) {
     let mut driver = first;
     loop {
         let Err(error) = tokio::spawn(driver.run()).await else { return };
@@ -92,11 +141,10 @@ async fn supervise(
         }
         driver = loop {
             sleep(AFTER_FAULT).await;
-            let guard = Arc::clone(&commands).lock_owned().await;
-            if guard.is_closed() || events.is_closed() {
+            if inlets.are_closed().await || events.is_closed() {
                 return;
             }
-            match Driver::start(&plan, guard, events.clone()).await {
+            match inlets.driver(&plan, &events).await {
                 Ok(driver) => break driver,
                 Err(error) => tracing::error!(%error, "the swarm task could not be replaced yet"),
             }
@@ -118,6 +166,56 @@ impl Mesh {
     /// Returns the port we listen on if the usual one was taken.
     pub fn moved_port(&self) -> Option<u16> {
         self.shared.listening().moved_port
+    }
+
+    /// Gossips under a topic from now on, with every roster peer there is a link to.
+    pub async fn subscribe(&self, topic: Topic) {
+        if self.shared.topic().replace(topic.clone()) == Some(topic) {
+            return;
+        }
+        let (done, is_done) = oneshot::channel();
+        if self.commands.send(Command::Subscribe { done }).await.is_ok() {
+            let _ = is_done.await;
+        }
+    }
+
+    /// Gives a message to everybody reachable, over as many hops as it takes. Nobody says whether it arrives: it is a
+    /// short cut to what sync does anyway.
+    ///
+    /// # Errors
+    /// A message longer than [`GOSSIP_BYTES`], a queue that is full: the message is dropped.
+    pub fn publish(&self, data: Bytes) -> Result<(), SendError> {
+        let len = data.len();
+        if len > GOSSIP_BYTES {
+            return Err(SendError::GossipLength { len });
+        }
+        let queued = self.publications.try_send(data);
+        if queued.is_err() {
+            self.shared.counts.gossip_unsent.add();
+        }
+        queued
+    }
+
+    /// Says what becomes of a message that came by gossip; it is passed on only after [`Verdict::Accept`], and only if
+    /// that comes within eight seconds.
+    pub async fn verdict(&self, id: GossipId, from: TransportKey, verdict: Verdict) {
+        // A mesh that has ended passes nothing on.
+        let _ = self.commands.send(Command::Judge { id, from, verdict }).await;
+    }
+
+    /// Sends a beacon on every local network. [`MeshEvent::BeaconDue`] says when.
+    ///
+    /// # Errors
+    /// A beacon longer than [`BEACON_BYTES`], a mesh that sends none, or one before that has not gone out.
+    pub fn send_beacon(&self, data: Bytes) -> Result<(), SendError> {
+        let len = data.len();
+        if len > BEACON_BYTES {
+            return Err(SendError::BeaconLength { len });
+        }
+        self.beacons.try_send(data).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => SendError::Full,
+            mpsc::error::TrySendError::Closed(_) => SendError::Closed,
+        })
     }
 
     /// Replaces the set of admitted peers. Links of peers no longer in it are closed before this returns.
@@ -170,6 +268,39 @@ impl Mesh {
             self.commands.send(command).await.map_err(|_| AddressError::Stopped)?;
         }
         Ok(normalised)
+    }
+
+    /// Learns where a beacon says a roster peer is, as multiaddrs, and dials it at once if any of that is new. Addresses that
+    /// may not be dialled, and those outside the private ranges, are passed over: whoever records a beacon may send it
+    /// again from wherever he likes.
+    pub async fn learn_beacon(&self, peer: TransportKey, addresses: &[String]) {
+        let (roster, now) = (self.shared.roster().clone(), Instant::now());
+        if peer == self.shared.key || !roster.contains(&peer) {
+            return;
+        }
+        let mut best = Heard::Refused;
+        for address in addresses.iter().take(limits::ADDRESSES_PER_PEER) {
+            let places = Target::parse(address).map(|target| target.places).unwrap_or_default();
+            for place in places {
+                let mut heard = Heard::Refused;
+                if place.is_private() {
+                    heard = self.shared.book().hear(peer, place, FoundBy::Beacon, &roster, now);
+                }
+                match heard {
+                    Heard::New => best = Heard::New,
+                    Heard::Again if best == Heard::Refused => best = Heard::Again,
+                    Heard::Again => {}
+                    Heard::Refused => self.shared.counts.addresses_refused.add(),
+                }
+            }
+        }
+        let command = match best {
+            Heard::New => Command::HeardElsewhere { key: peer },
+            Heard::Again => Command::Heard { key: peer },
+            Heard::Refused => return,
+        };
+        // A mesh that has ended dials nobody.
+        let _ = self.commands.send(command).await;
     }
 
     fn check_private(&self, places: &[Place], text: &str) -> Result<(), AddressError> {
@@ -274,9 +405,15 @@ mod tests {
     async fn begin(seed: u8) -> (Mesh, mpsc::Receiver<MeshEvent>) {
         let listen = Listen::Explicit(vec!["/ip4/127.0.0.1/tcp/0".to_owned()]);
         let transport_secret = Zeroizing::new([seed; 32]);
-        start(MeshConfig { transport_secret, listen, mdns: false, private_only: true })
-            .await
-            .unwrap()
+        start(MeshConfig {
+            transport_secret,
+            listen,
+            mdns: false,
+            beacon: false,
+            private_only: true,
+        })
+        .await
+        .unwrap()
     }
 
     /// Waits for an event that fits; how long is the test runner's affair.

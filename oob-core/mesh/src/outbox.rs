@@ -29,8 +29,14 @@ impl Outbox {
             MeshEvent::Listening(_) => {
                 self.waiting.retain(|event| !matches!(event, MeshEvent::Listening(_)));
             }
-            // Each is one of the links or join streams whose number is bounded where they are made.
-            MeshEvent::Up(_) | MeshEvent::Join(_) => {}
+            MeshEvent::BeaconDue => {
+                self.waiting.retain(|event| !matches!(event, MeshEvent::BeaconDue));
+            }
+            // Each is one of the links, join streams or messages whose number is bounded where they are made.
+            MeshEvent::Up(_)
+            | MeshEvent::Join(_)
+            | MeshEvent::Gossip(_)
+            | MeshEvent::Beacon { .. } => {}
         }
         self.waiting.push_back(event);
     }

@@ -17,6 +17,9 @@ pub const RECEIVE_FRAMES: usize = 256;
 /// Bytes that may wait to be taken.
 pub const RECEIVE_BYTES: usize = 1024 * 1024;
 
+/// Longest message for gossip: the 32 KiB that gossipsub may send, less what it puts around it.
+pub const GOSSIP_BYTES: usize = 32 * 1024 - 512;
+
 /// A frame, and its share of the queue's bytes until somebody takes it.
 type Queued = (Bytes, OwnedSemaphorePermit);
 
@@ -30,6 +33,18 @@ pub enum SendError {
     /// The link is down.
     #[error("the link is down")]
     Closed,
+    /// No message for gossip may be that long.
+    #[error("a message of {len} bytes for gossip, at most {} are allowed", GOSSIP_BYTES)]
+    GossipLength {
+        /// Its length.
+        len: usize,
+    },
+    /// No beacon may be that long.
+    #[error("a beacon of {len} bytes, at most 1200 are allowed")]
+    BeaconLength {
+        /// Its length.
+        len: usize,
+    },
     /// No frame may be that long (or empty).
     #[error("a frame of {len} bytes, 1 to {} are allowed", limits::FRAME_BYTES)]
     Length {

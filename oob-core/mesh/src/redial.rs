@@ -16,6 +16,12 @@ const YIELD: Duration = Duration::from_millis(300);
 /// A link that lived shorter is treated as a failed dial, so that a peer who drops us at once is not dialled in a loop.
 const SHORT_LIVED: Duration = Duration::from_secs(5);
 
+/// A dial is given up for a better one this often at most.
+const SUPERSEDED: Duration = Duration::from_secs(5);
+
+/// How long a dial that was given up may take to end.
+const ENDING: Duration = Duration::from_secs(1);
+
 /// Dials per second over a while, and how many may come at once: a roster of fifty is dialled at start without waiting,
 /// forged announcements get no more than this.
 const RATE: f64 = 10.0;
@@ -33,6 +39,8 @@ pub(crate) struct Redial {
     before: Option<Instant>,
     dialling: bool,
     heard_meanwhile: bool,
+    /// When a dial was last given up for a better one.
+    superseded: Option<Instant>,
 }
 
 impl Redial {
@@ -45,6 +53,7 @@ impl Redial {
             before: None,
             dialling: false,
             heard_meanwhile: false,
+            superseded: None,
         }
     }
 
@@ -69,6 +78,26 @@ impl Redial {
         // However often somebody is announced, two dials are this far apart.
         let spaced = self.last.map_or(polite, |last| polite.max(last + FIRST));
         self.next = Some(self.next.map_or(spaced, |next| next.min(spaced)));
+    }
+
+    /// The peer says that it is somewhere else than it was thought to be, and may not know where we are. Says whether a dial
+    /// that is on its way is to be given up: it goes to where the peer was, and would take seconds to find that out.
+    pub(crate) fn hear_elsewhere(&mut self, now: Instant) -> bool {
+        // Who sends a peer's beacons again in many names must not keep us from ever finishing a dial.
+        let lately = self.superseded.is_some_and(|at| now.duration_since(at) < SUPERSEDED);
+        let give_up = self.dialling && !lately;
+        if give_up {
+            self.superseded = Some(now);
+            self.dialling = false;
+            self.last = self.before;
+        }
+        self.hear_at(now);
+        give_up
+    }
+
+    /// Whether a dial that was given up may still be about to end.
+    pub(crate) fn follows_another(&self, now: Instant) -> bool {
+        self.superseded.is_some_and(|at| now.duration_since(at) < ENDING)
     }
 
     /// Returns when to dial, unless a dial is on its way.
@@ -196,6 +225,25 @@ mod tests {
             caller.fail(closed, 0.5);
             caller.hear_as_caller(closed);
             assert_eq!(caller.due(), Some(closed + FIRST));
+        }
+    }
+
+    #[test]
+    fn a_dial_to_where_a_peer_was_is_given_up_once_in_five_seconds() {
+        for first in [true, false] {
+            let (mut redial, start) = (Redial::new(first), Instant::now());
+            assert!(!redial.hear_elsewhere(start), "there is none");
+            assert_eq!(redial.due(), Some(start), "and nobody is yielded to");
+            redial.begin(start);
+            let soon = start + Duration::from_millis(700);
+            assert!(redial.hear_elsewhere(soon));
+            assert_eq!(redial.due(), Some(soon));
+            redial.begin(soon);
+            for millis in (700..5_700).step_by(100) {
+                assert!(!redial.hear_elsewhere(start + Duration::from_millis(millis)), "{millis}");
+            }
+            assert_eq!(redial.due(), None, "the dial goes on");
+            assert!(redial.hear_elsewhere(start + Duration::from_millis(5_700)));
         }
     }
 

@@ -15,6 +15,7 @@ use crate::{
     book::Book,
     event::{Counters, PeerInfo},
     join::Progress,
+    topic::Topic,
 };
 
 /// A live link as the handle shows it.
@@ -25,6 +26,7 @@ pub(crate) struct Live {
     pub(crate) address: String,
     pub(crate) outgoing: bool,
     pub(crate) heard: Arc<Progress>,
+    pub(crate) gossips: bool,
 }
 
 /// Where we listen.
@@ -45,6 +47,7 @@ pub(crate) struct Shared {
     book: Mutex<Book>,
     live: Mutex<BTreeMap<TransportKey, Live>>,
     listening: Mutex<Listening>,
+    topic: Mutex<Option<Topic>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -62,6 +65,7 @@ impl Shared {
             book: Mutex::default(),
             live: Mutex::default(),
             listening: Mutex::default(),
+            topic: Mutex::default(),
         }
     }
 
@@ -91,6 +95,10 @@ impl Shared {
         lock(&self.listening)
     }
 
+    pub(crate) fn topic(&self) -> MutexGuard<'_, Option<Topic>> {
+        lock(&self.topic)
+    }
+
     pub(crate) fn peers(&self) -> Vec<PeerInfo> {
         let live = self.live();
         let info = live.iter().map(|(key, link)| PeerInfo {
@@ -100,6 +108,7 @@ impl Shared {
             address: link.address.clone(),
             outgoing: link.outgoing,
             last_heard: link.heard.last().into_std(),
+            gossips: link.gossips,
         });
         info.collect()
     }
@@ -117,6 +126,16 @@ pub(crate) struct Counts {
     pub(crate) dials_failed: Count,
     pub(crate) addresses_refused: Count,
     pub(crate) faults: Count,
+    pub(crate) gossip_sent: Count,
+    pub(crate) gossip_unsent: Count,
+    pub(crate) gossip_received: Count,
+    pub(crate) gossip_dropped: Count,
+    pub(crate) gossip_rejected: Count,
+    pub(crate) gossip_slow: Count,
+    pub(crate) deaf_links: Count,
+    pub(crate) beacons_sent: Count,
+    pub(crate) beacons_heard: Count,
+    pub(crate) beacons_dropped: Count,
 }
 
 /// One counter.
@@ -125,7 +144,11 @@ pub(crate) struct Count(AtomicU64);
 
 impl Count {
     pub(crate) fn add(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.add_many(1);
+    }
+
+    pub(crate) fn add_many(&self, many: u64) {
+        self.0.fetch_add(many, Ordering::Relaxed);
     }
 
     fn get(&self) -> u64 {
@@ -145,6 +168,16 @@ impl Counts {
             dials_failed: self.dials_failed.get(),
             addresses_refused: self.addresses_refused.get(),
             faults: self.faults.get(),
+            gossip_sent: self.gossip_sent.get(),
+            gossip_unsent: self.gossip_unsent.get(),
+            gossip_received: self.gossip_received.get(),
+            gossip_dropped: self.gossip_dropped.get(),
+            gossip_rejected: self.gossip_rejected.get(),
+            gossip_slow: self.gossip_slow.get(),
+            deaf_links: self.deaf_links.get(),
+            beacons_sent: self.beacons_sent.get(),
+            beacons_heard: self.beacons_heard.get(),
+            beacons_dropped: self.beacons_dropped.get(),
         }
     }
 }

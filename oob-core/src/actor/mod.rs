@@ -1,5 +1,5 @@
-//! What runs: one thread for the rules, one task for what the mesh tells, one task per link, and the tasks of join
-//! streams. All of them end with the node.
+//! What runs: one thread for the rules, one task for what the mesh tells, one for gossip, one per link, and the tasks of
+//! join streams. All of them end with the node.
 //!
 //! ```text
 //! callers, link readers --(bounded queue)--> rules' thread --> snapshot, events, replies
@@ -8,6 +8,7 @@
 //!   MeshEvent::Up                              links
 //! ```
 
+mod gossip;
 mod links;
 mod reader;
 mod rules;

@@ -52,6 +52,8 @@ pub(crate) struct Outlets {
     pub(crate) last_event: Arc<AtomicU64>,
     pub(crate) links: Arc<Links>,
     pub(crate) learned: mpsc::Sender<Learned>,
+    /// Gives a frame to gossip, or drops it; never waits.
+    pub(crate) publish: Box<dyn Fn(Vec<u8>) + Send>,
 }
 
 /// Who waits for the batch at hand. Outlives a panic of the rules, so that they are told why.
@@ -175,6 +177,7 @@ fn release(outcome: Outcome, outlets: &Outlets, waiting: &mut Waiting) {
                 tracing::debug!(link = link.0, reason, "closing a link");
                 outlets.links.close(link);
             }
+            Effect::Publish { frame } => (outlets.publish)(frame),
             Effect::Learned { peer, addresses } => {
                 // Full: the peer tells it again with its next Hello.
                 let _ = outlets.learned.try_send(Learned { peer, addresses });
@@ -244,6 +247,7 @@ mod tests {
             last_event: Arc::default(),
             links: Arc::default(),
             learned: mpsc::channel(8).0,
+            publish: Box::new(|_| {}),
         };
         let ended = CancellationToken::new();
         let thread = start(engine, queue, outlets, fate, ended.clone()).unwrap();

@@ -1,18 +1,24 @@
 //! The tasks beside the rules' thread, how they start, and in which order they end.
 
 use super::{
-    EVENTS, Live, Task,
+    EVENTS, Live, Task, gossip,
     links::Links,
     reader::Reader,
     rules::{self, Learned, Outlets},
 };
 use crate::{
+    beacon::{self, Beacons},
     commands::{self, Commands, Fate, Work},
     error::Error,
+    home::{self, wall_ms},
     join::{self, Gate},
 };
-use oob_engine::{Engine, History, Input, LocalKeys, input::LinkId, snapshot::RosterView};
-use oob_mesh::{FoundBy, Link, Mesh, MeshEvent};
+use oob_engine::{
+    Engine, History, Input, LocalKeys,
+    input::LinkId,
+    snapshot::{RosterView, Snapshot},
+};
+use oob_mesh::{FoundBy, Gossip, Link, Mesh, MeshEvent, Topic};
 use oob_proto::TransportKey;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -77,12 +83,18 @@ pub(crate) async fn start(
     let (snapshot_sender, snapshots) = watch::channel(Arc::clone(&first));
     let (learned_sender, learned) = mpsc::channel(LEARNED);
     let links = Arc::new(Links::default());
+    let publisher = mesh.clone();
+    let publish = move |frame: Vec<u8>| {
+        // Dropped and counted there: what gossip does not carry, sync does.
+        let _ = publisher.publish(frame.into());
+    };
     let outlets = Outlets {
         snapshots: snapshot_sender,
         events: events.clone(),
         last_event: Arc::clone(&last_event),
         links: Arc::clone(&links),
         learned: learned_sender,
+        publish: Box::new(publish),
     };
     let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
     let thread = match rules::start(engine, queue, outlets, fate, ended.clone()) {
@@ -94,6 +106,7 @@ pub(crate) async fn start(
     };
 
     let (allowed_sender, allowed) = watch::channel(first.roster.version);
+    subscribe(&mesh, &first).await;
     mesh.allow(peers(&first.roster, mesh.local_key())).await;
     for (peer, address) in first.addresses.iter() {
         let found_by = if peer.is_some() { FoundBy::Learned } else { FoundBy::Typed };
@@ -113,15 +126,29 @@ pub(crate) async fn start(
     let outcome = Arc::new(OnceLock::new());
     shared.tracker.spawn(watch_roster(shared.clone(), allowed_sender));
     shared.tracker.spawn(learn(shared.clone(), learned));
+    let (gossips, messages) = gossip::queue();
+    let reader = gossip::Reader {
+        messages,
+        mesh: gate.mesh.clone(),
+        commands: gate.commands.clone(),
+        snapshots: gate.snapshots.clone(),
+    };
+    spawn(&shared, reader.run());
     tokio::spawn(supervise(
         shared,
-        mesh_events,
+        Inlet { mesh_events, gossips },
         Thread { ended, thread },
         stopped.clone(),
         Arc::clone(&outcome),
     ));
     let task = Task { stop: stop.drop_guard(), stopped, outcome };
     Ok(Parts { gate, history, events, last_event, task })
+}
+
+/// What the mesh tells, and where gossip goes on to.
+struct Inlet {
+    mesh_events: mpsc::Receiver<MeshEvent>,
+    gossips: mpsc::Sender<Gossip>,
 }
 
 struct Thread {
@@ -132,13 +159,13 @@ struct Thread {
 /// Serves the mesh until the node is to end or the rules have stopped, then ends everything in order.
 async fn supervise(
     shared: Shared,
-    mesh_events: mpsc::Receiver<MeshEvent>,
+    inlet: Inlet,
     rules: Thread,
     stopped: CancellationToken,
     outcome: Arc<OnceLock<Result<(), Error>>>,
 ) {
     tokio::select! {
-        () = serve(&shared, mesh_events) => {}
+        () = serve(&shared, inlet) => {}
         () = rules.ended.cancelled() => {}
         () = shared.stop.cancelled() => {}
     }
@@ -170,12 +197,14 @@ async fn close(commands: &Commands, rules: Thread) -> Result<(), Error> {
 }
 
 /// Takes what the mesh tells, one after the other; ends when the mesh does.
-async fn serve(shared: &Shared, mut mesh_events: mpsc::Receiver<MeshEvent>) {
+async fn serve(shared: &Shared, inlet: Inlet) {
+    let Inlet { mut mesh_events, gossips } = inlet;
     let addresses = shared.gate.mesh.listening();
     if shared.gate.commands.input(Input::Listening { addresses }).await.is_err() {
         return;
     }
     let joins = Arc::new(Semaphore::new(JOINS));
+    let mut beacons = Beacons::default();
     let mut next_link = 0_u64;
     let mut readers: BTreeMap<TransportKey, CancellationToken> = BTreeMap::new();
     let mut shown: BTreeMap<TransportKey, Instant> = BTreeMap::new();
@@ -217,6 +246,22 @@ async fn serve(shared: &Shared, mut mesh_events: mpsc::Receiver<MeshEvent>) {
                     }
                 });
             }
+            MeshEvent::BeaconDue => {
+                let snapshot = Arc::clone(&shared.gate.snapshots.borrow());
+                let (mesh, now) = (&shared.gate.mesh, wall_ms() / 1_000);
+                let beacon = beacons.make(&mut home::rng(), &snapshot, &mesh.listening(), now);
+                // One that cannot go out now is made again when the next is due.
+                let _ = beacon.map(|beacon| mesh.send_beacon(beacon));
+            }
+            MeshEvent::Beacon { data, from } => {
+                let snapshot = Arc::clone(&shared.gate.snapshots.borrow());
+                let heard = beacon::hear(&snapshot, &data, from);
+                if let Some(beacon::Heard { peer, addresses }) = heard {
+                    shared.gate.mesh.learn_beacon(peer, &addresses).await;
+                }
+            }
+            // The mesh lets no more exist than have a place there.
+            MeshEvent::Gossip(message) => drop(gossips.try_send(message)),
             MeshEvent::Listening(addresses) => {
                 let told = shared.gate.commands.input(Input::Listening { addresses }).await;
                 if told.is_err() {
@@ -281,14 +326,24 @@ fn tell_peer(shared: &Shared, key: &TransportKey, reachable: bool) {
     }
 }
 
+/// Gossips under the topic of the organisation, once there is one.
+async fn subscribe(mesh: &Mesh, snapshot: &Snapshot) {
+    if let Some(org) = &snapshot.org {
+        mesh.subscribe(Topic::of(&org.id)).await;
+    }
+}
+
 /// Keeps the mesh's roster equal to the organisation's.
 async fn watch_roster(shared: Shared, allowed: watch::Sender<u64>) {
     let mut snapshots = shared.gate.snapshots.clone();
     loop {
-        let roster = Arc::clone(&snapshots.borrow_and_update().roster);
+        let snapshot = Arc::clone(&snapshots.borrow_and_update());
+        // Before anybody is let in: who has a link and no subscription is taken for deaf.
+        subscribe(&shared.gate.mesh, &snapshot).await;
+        let roster = &snapshot.roster;
         if roster.version != *allowed.borrow() {
             let mesh = &shared.gate.mesh;
-            mesh.allow(peers(&roster, mesh.local_key())).await;
+            mesh.allow(peers(roster, mesh.local_key())).await;
             allowed.send_replace(roster.version);
         }
         tokio::select! {

@@ -1,6 +1,6 @@
 //! What happens, in order, resumable across restarts.
 
-use super::{Message, Receipt, message};
+use super::{Alert, AlertAcked, Message, Receipt, message};
 use crate::{actor::Live, error::Error, handle::Handle, query};
 use oob_engine::{event::Numbered, snapshot::Snapshot};
 use oob_proto::{DeviceId, MemberId, OrgId};
@@ -45,6 +45,10 @@ pub enum Event {
         /// Its name.
         name: String,
     },
+    /// An alert was raised, here or by somebody else.
+    Alert(Alert),
+    /// Somebody answered an alert, or answers something else than before.
+    AlertAcked(AlertAcked),
     /// A device came into reach or left it. Not numbered: after a restart nobody is in reach.
     Peer(PeerChange),
     /// So many events were skipped, because this reader was slow or the store no longer has them. Read the history.
@@ -219,6 +223,23 @@ fn shown(numbered: Numbered, snapshot: &Snapshot) -> (Option<u64>, Event) {
             id: org,
             name: snapshot.org.as_ref().map(|org| org.name.to_string()).unwrap_or_default(),
         },
+        oob_engine::event::Event::Alert(alert) => Event::Alert(Alert::of(alert, snapshot)),
+        oob_engine::event::Event::AlertAcked {
+            alert,
+            member,
+            answer,
+            time_ms,
+            acked,
+            expected,
+        } => Event::AlertAcked(AlertAcked {
+            alert,
+            member,
+            name: message::name_of(&member, snapshot),
+            time: message::time(time_ms),
+            answer,
+            acked,
+            expected,
+        }),
         // An event of a newer rule is one this reader cannot be told.
         _ => Event::Lagged { missed: 1 },
     };

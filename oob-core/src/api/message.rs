@@ -30,6 +30,8 @@ pub struct Message {
     pub state: MessageState,
     /// Whether this device's person wrote it.
     pub outgoing: bool,
+    /// Whose devices carry it now for those who do not have it yet, with their names; only of own messages.
+    pub held_by: Vec<(MemberId, String)>,
 }
 
 /// How far an own message has come.
@@ -74,6 +76,7 @@ impl PartialEq<Sent> for MessageId {
 
 impl Message {
     pub(crate) fn of(message: oob_engine::model::Message, snapshot: &Snapshot) -> Self {
+        let held_by = message.held_by.iter().map(|id| (*id, name_of(id, snapshot))).collect();
         Self {
             number: message.number,
             id: message.id,
@@ -86,6 +89,7 @@ impl Message {
             received: time(message.received_ms),
             state: message.state,
             outgoing: snapshot.me.member == Some(message.author),
+            held_by,
         }
     }
 }

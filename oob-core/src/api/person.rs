@@ -97,6 +97,23 @@ impl Person {
         Ok(Message::all_of(found, &self.handle.snapshot()))
     }
 
+    /// Returns the newest messages with a number below `before`, oldest of them first, at most `limit` and at most 1,000.
+    ///
+    /// # Errors
+    /// A store that cannot be read, a node that has stopped.
+    pub async fn before(&self, before: u64, limit: usize) -> Result<Vec<Message>, Error> {
+        let found = query::before(&self.handle, self.conversation, before, limit).await?;
+        Ok(Message::all_of(found, &self.handle.snapshot()))
+    }
+
+    /// Returns how many of their messages were not marked as read here, counted among the next `limit` and at most 1,000.
+    ///
+    /// # Errors
+    /// A store that cannot be read, a node that has stopped.
+    pub async fn unread(&self, limit: usize) -> Result<usize, Error> {
+        query::unread(&self.handle, self.conversation, limit).await
+    }
+
     /// Tells the author that every message up to and including this number was shown here.
     ///
     /// # Errors

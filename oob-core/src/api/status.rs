@@ -1,7 +1,7 @@
 //! How things stand.
 
-use super::{Identity, OrgSummary, message};
-use crate::handle::Handle;
+use super::{Identity, Island, OrgSummary, message};
+use crate::{handle::Handle, home::wall_ms};
 use oob_mesh::{FoundBy, Transport};
 use oob_proto::{DeviceId, MemberId};
 use std::{
@@ -23,6 +23,8 @@ pub struct Status {
     pub moved_port: Option<u16>,
     /// Every other device of the organisation, those in reach first.
     pub peers: Vec<PeerStatus>,
+    /// Who is together with this node.
+    pub island: Island,
     /// Messages held for others.
     pub held: u64,
     /// Own messages not yet delivered.
@@ -80,6 +82,7 @@ impl Status {
                 }
             })
             .collect();
+        let linked = peers.iter().filter(|peer| peer.reachable).map(|peer| peer.device).collect();
         peers.sort_by(|a, b| {
             let key = |peer: &PeerStatus| (!peer.reachable, peer.member_name.clone(), peer.device);
             key(a).cmp(&key(b))
@@ -89,6 +92,7 @@ impl Status {
             org: OrgSummary::of(&snapshot),
             listening: handle.mesh().listening(),
             moved_port: handle.mesh().moved_port(),
+            island: Island::of(&snapshot, &linked, wall_ms()),
             peers,
             held: snapshot.held,
             outbox: snapshot.outbox,

@@ -262,6 +262,11 @@ impl Wrapped {
     }
 }
 
+/// Returns what a try of the passphrase costs, from a keyring whose form is sound; no key is needed for that.
+pub(crate) fn inspect(bytes: &[u8]) -> Result<Kdf, StoreError> {
+    newest(bytes).map(|copy| copy.wrapped.kdf)
+}
+
 fn newest(bytes: &[u8]) -> Result<Copy, StoreError> {
     let mut best: Option<Copy> = None;
     let mut newer = None;

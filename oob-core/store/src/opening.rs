@@ -113,6 +113,29 @@ impl Store {
         Ok(Opened { store, kdf })
     }
 
+    /// Looks at the store in a folder without its passphrase, without its lock and without writing: its parts are there
+    /// and the keyring is whole. Returns what a try of the passphrase costs.
+    ///
+    /// # Errors
+    /// None there, a part missing, a keyring that was damaged or written by a newer version.
+    pub fn inspect(dir: &Path) -> Result<Kdf, StoreError> {
+        let home = Home::new(dir);
+        if !home.is_taken() {
+            return Err(home.missing());
+        }
+        for (path, what) in [
+            (home.keyring(), "keyring is missing"),
+            (home.slots(), "key slots are missing"),
+            (home.store().join("db"), "records are missing"),
+        ] {
+            if !path.exists() {
+                return Err(StoreError::damaged(what));
+            }
+        }
+        let bytes = std::fs::read(home.keyring()).map_err(StoreError::io("read keyring"))?;
+        crate::keyring::inspect(&bytes)
+    }
+
     /// Makes a store that is gone when it is dropped.
     ///
     /// # Errors

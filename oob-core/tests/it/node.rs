@@ -166,6 +166,82 @@ async fn the_first_message_after_a_join_does_not_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_alert_is_answered_by_everybody_and_counted_by_its_author() {
+    let (dana, sam) = team(["Dana", "Sam"]).await;
+    let mut at_dana = dana.events(Cursor::Last);
+    let mut at_sam = sam.events(Cursor::Start);
+    // Says that the link is there and both have greeted.
+    dana.org().unwrap().person("Sam").unwrap().send("first").await.unwrap();
+    message(&mut at_sam, "first").await;
+    let text = "Do not log in. Mail is compromised.";
+    let id = dana.alerts().raise(Severity::Critical, text).await.unwrap();
+    let before = dana.alerts().get(id).await.unwrap();
+    assert!(before.acked.is_empty() && before.unreachable.is_empty(), "{before:?}");
+    assert_eq!(before.pending.iter().map(|asked| asked.name.as_str()).collect::<Vec<_>>(), ["Sam"]);
+    assert!(before.alert.outgoing && !before.alert.expired);
+
+    // As the program of the crate's documentation does it.
+    let acknowledge = async {
+        while let Some(event) = at_sam.next().await {
+            match event {
+                Event::Alert(a) => sam.alerts().acknowledge(a.id).await?,
+                Event::AlertAcked(acked) if acked.alert == id => break,
+                _ => {}
+            }
+        }
+        Ok::<(), oob_core::Error>(())
+    };
+    within("the acknowledgement", acknowledge).await.unwrap();
+    let acked = |event| match event {
+        Event::AlertAcked(acked) if acked.alert == id => Some(acked),
+        _ => None,
+    };
+    let first = until("the count", &mut at_dana, acked).await;
+    assert_eq!((first.name.as_str(), first.acked, first.expected), ("Sam", 1, 1));
+    sam.alerts().answer(id, "safe").await.unwrap();
+    let second = until("the word", &mut at_dana, acked).await;
+    assert_eq!((second.answer.as_deref(), second.acked), (Some("safe"), 1));
+    for node in [&dana, &sam] {
+        let [status] = &node.alerts().list().await.unwrap()[..] else { panic!("not one alert") };
+        assert_eq!(status.acked[0].answer.as_deref(), Some("safe"));
+        assert!(status.pending.is_empty() && status.unreachable.is_empty());
+    }
+    let text = id.to_string();
+    assert_eq!(sam.alerts().find(&text[..4]).await.unwrap(), id);
+    for (beginning, kind) in [("", ErrorKind::NotFound), ("1", ErrorKind::NotFound)] {
+        assert_eq!(sam.alerts().find(beginning).await.unwrap_err().kind(), kind);
+    }
+
+    // Whoever is away is called so.
+    sam.shutdown().await.unwrap();
+    until("the link ends", &mut at_dana, |event| match event {
+        Event::Peer(PeerChange { reachable: false, .. }) => Some(()),
+        _ => None,
+    })
+    .await;
+    let id = dana.alerts().raise(Severity::Info, "All clear").await.unwrap();
+    let status = dana.alerts().get(id).await.unwrap();
+    assert_eq!(status.unreachable.iter().map(|a| a.name.as_str()).collect::<Vec<_>>(), ["Sam"]);
+    assert!(status.pending.is_empty());
+    // Of 33 ids two begin alike.
+    let mut begun = std::collections::BTreeSet::new();
+    let twice = loop {
+        let id = dana.alerts().raise(Severity::Info, "again").await.unwrap().to_string();
+        let first = id[..1].to_owned();
+        if !begun.insert(first.clone()) {
+            break first;
+        }
+    };
+    let several = dana.alerts().find(&twice).await.unwrap_err();
+    assert_eq!(several.kind(), ErrorKind::Ambiguous);
+    let refused = dana.alerts().raise(Severity::Info, " ").await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Empty);
+    let unknown = dana.alerts().acknowledge(AlertId::from([7; 32])).await.unwrap_err();
+    assert_eq!(unknown.kind(), ErrorKind::NotFound);
+    dana.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn messages_sent_while_somebody_is_away_arrive_once_and_in_order() {
     let home = tempfile::tempdir().unwrap();
     let folder = home.path().join("sam");

@@ -1,7 +1,12 @@
 //! Who gets an answer over TCP. A web page the user visits can make the browser send requests here, so a request must show
-//! three things a foreign page cannot: our Host (against a name that points to this machine), no or our own Origin, the token.
+//! three things a foreign page cannot: our Host (against a name that points to this machine), no or our own Origin, and the
+//! token. Our own page has no token but the cookie of a session, which the browser adds to a foreign page's requests as well
+//! where the other page is on this machine; so a cookie counts only if the browser says that nobody else asks.
 
-use super::problem::Refusal;
+use super::{
+    problem::Refusal,
+    web::{self, Doorway, Visit},
+};
 use crate::failure::Failure;
 use axum::{
     extract::{Request, State},
@@ -11,8 +16,9 @@ use axum::{
 use hyper::{HeaderMap, Method, Uri, header};
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
+use tokio::time::Instant;
 
-/// The one path that answers without a token: it says nothing but that somebody is there.
+/// Answers without a token: it says nothing but that somebody is there.
 const OPEN_PATH: &str = "/api/v1/health";
 
 /// What a request over TCP must show.
@@ -21,19 +27,28 @@ pub(crate) struct Access {
     hosts: [String; 3],
     origins: [String; 3],
     token: String,
+    doorway: Arc<Doorway>,
+}
+
+/// How a request came in.
+enum Entry {
+    /// Anybody may ask this, or whoever knows the token does.
+    Known,
+    /// A browser, for as long as its session lasts.
+    Browser(Visit),
 }
 
 impl Access {
-    /// Allows this machine's names with this port, and this token.
-    pub(crate) fn new(port: u16, token: String) -> Self {
+    /// Allows this machine's names with this port, this token, and browsers that came in by this door.
+    pub(crate) fn new(port: u16, token: String, doorway: Arc<Doorway>) -> Self {
         let hosts =
             [format!("127.0.0.1:{port}"), format!("localhost:{port}"), format!("[::1]:{port}")];
         let origins = hosts.clone().map(|host| format!("http://{host}"));
-        Self { hosts, origins, token }
+        Self { hosts, origins, token, doorway }
     }
 
-    /// Checks a request's head in the order Host, Origin, token.
-    fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Failure> {
+    /// Checks a request's head in the order Host, Origin, token or session.
+    fn check(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Entry, Failure> {
         let host = only(headers, &header::HOST).ok_or_else(|| bad_host("none or several"))?;
         // In the absolute form of a request line the name stands there and the header may say anything.
         let named = uri.authority().map_or(host, |authority| authority.as_str());
@@ -45,26 +60,58 @@ impl Access {
         if headers.contains_key(header::ORIGIN) {
             let origin = only(headers, &header::ORIGIN).unwrap_or("several");
             if !self.origins.iter().any(|allowed| allowed == origin) {
-                return Err(Failure::new(
-                    "bad_origin",
-                    "requests from this web page are not answered",
-                )
-                .hint("only pages of this daemon itself may ask it"));
+                return Err(bad_origin());
             }
         }
-        if uri.path() == OPEN_PATH {
-            return Ok(());
+        if uri.path() == OPEN_PATH || web::is_public(uri.path()) {
+            return Ok(Entry::Known);
         }
-        let given = only(headers, &header::AUTHORIZATION)
-            .and_then(|value| value.strip_prefix("Bearer "))
-            .unwrap_or("");
-        if bool::from(given.as_bytes().ct_eq(self.token.as_bytes())) {
-            return Ok(());
+        if uri.path() == web::SESSION_PATH {
+            return from_our_page(method, host, headers).map(|()| Entry::Known);
         }
-        Err(Failure::new("unauthorized", "the token is missing or wrong").hint(
-            "send the header Authorization: Bearer TOKEN with the token of api.json in the home",
-        ))
+        // Whoever sends a token is judged by it alone.
+        if headers.contains_key(header::AUTHORIZATION) {
+            let given = only(headers, &header::AUTHORIZATION)
+                .and_then(|value| value.strip_prefix("Bearer "))
+                .unwrap_or("");
+            return match bool::from(given.as_bytes().ct_eq(self.token.as_bytes())) {
+                true => Ok(Entry::Known),
+                false => Err(unauthorized()),
+            };
+        }
+        let visit = only(headers, &header::COOKIE)
+            .and_then(|cookies| self.doorway.visit(cookies, Instant::now()))
+            .ok_or_else(unauthorized)?;
+        from_our_page(method, host, headers)?;
+        Ok(Entry::Browser(visit))
     }
+}
+
+/// Checks what the browser says of who made it ask: for what changes something the Origin, which must be the very host asked,
+/// and for everything the site, where the browser tells it.
+fn from_our_page(method: &Method, host: &str, headers: &HeaderMap) -> Result<(), Failure> {
+    let reads = matches!(*method, Method::GET | Method::HEAD);
+    let origin = only(headers, &header::ORIGIN).and_then(|origin| origin.strip_prefix("http://"));
+    let silent = reads && !headers.contains_key(header::ORIGIN);
+    let site = headers.contains_key(SITE).then(|| only(headers, &SITE).unwrap_or("several"));
+    if (silent || origin == Some(host)) && matches!(site, None | Some("same-origin" | "none")) {
+        return Ok(());
+    }
+    Err(bad_origin())
+}
+
+/// Who made the browser ask, as it says itself: no script can set it.
+const SITE: header::HeaderName = header::HeaderName::from_static("sec-fetch-site");
+
+fn bad_origin() -> Failure {
+    Failure::new("bad_origin", "requests from this web page are not answered")
+        .hint("only pages of this daemon itself may ask it")
+}
+
+fn unauthorized() -> Failure {
+    Failure::new("unauthorized", "the token or the session is missing or wrong").hint(
+        "for a browser run: oob web; else send the header Authorization: Bearer TOKEN with the token of api.json in the home",
+    )
 }
 
 fn bad_host(name: &str) -> Failure {
@@ -85,11 +132,15 @@ fn only<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<&'a str
 /// Lets a request through that shows what it must.
 pub(super) async fn admit(
     State(access): State<Arc<Access>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
-    match access.check(request.uri(), request.headers()) {
-        Ok(()) => next.run(request).await,
+    match access.check(request.method(), request.uri(), request.headers()) {
+        Ok(Entry::Known) => next.run(request).await,
+        Ok(Entry::Browser(visit)) => {
+            request.extensions_mut().insert(visit);
+            next.run(request).await
+        }
         Err(failure) => Refusal(failure).into_response(),
     }
 }
@@ -128,10 +179,13 @@ mod tests {
 
     #[test]
     fn two_hosts_or_an_absolute_form_cannot_smuggle_a_name() {
-        let access = Access::new(80, "t".into());
+        let access = {
+            let doorway = Doorway::new(([127, 0, 0, 1], 80).into());
+            Access::new(80, "t".into(), Arc::new(doorway))
+        };
         let code = |uri: &str, pairs: &[(&str, &str)]| {
             access
-                .check(&uri.parse().unwrap(), &headers(pairs))
+                .check(&Method::GET, &uri.parse().unwrap(), &headers(pairs))
                 .err()
                 .map(|failure| failure.code().to_owned())
         };

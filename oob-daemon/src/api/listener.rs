@@ -8,11 +8,16 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -20,6 +25,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 /// Connections at once on each of the two listeners; more wait in the kernel's queue. Each costs some tens of kilobytes, and
 /// apart so that whoever fills TCP does not keep the user's own command line out.
 const CONNECTIONS: usize = 64;
+
+/// Event streams at once on each of the two listeners, apart from the connections: one for each page, bot and `send --wait`.
+/// Streams stay open, and 64 of them must not keep the next command waiting.
+const STREAMS: usize = 64;
 
 /// How long the head of a request may take, and how long a kept connection may be quiet: half-open ones give their place back.
 const HEAD_TIME: Duration = Duration::from_secs(10);
@@ -39,12 +48,12 @@ pub(crate) async fn serve_socket(listener: UnixListener, shared: Shared) {
     let ours = rustix::process::geteuid().as_raw();
     let router = socket_router(shared);
     let service = TowerToHyperService::new(router);
-    serve(listener, stop, move |stream: UnixStream, stop| {
+    serve(listener, stop, move |stream: UnixStream, place, stop| {
         let theirs = stream.peer_cred().map(|peer| peer.uid()).ok();
         let service = service.clone();
         async move {
             if theirs == Some(ours) {
-                converse(stream, service, stop).await;
+                converse(stream, service, place, stop).await;
             } else {
                 tracing::warn!(uid = theirs, "another user was refused at the socket");
                 let refuse = service_fn(|_: hyper::Request<Incoming>| async {
@@ -52,7 +61,7 @@ pub(crate) async fn serve_socket(listener: UnixListener, shared: Shared) {
                         .hint("start one of your own: oob up");
                     Ok::<_, Infallible>(Refusal(failure).into_response())
                 });
-                converse(stream, refuse, stop).await;
+                converse(stream, refuse, place, stop).await;
             }
         }
     })
@@ -64,7 +73,38 @@ pub(crate) async fn serve_tcp(listener: TcpListener, shared: Shared, access: Acc
     let stop = shared.stop.clone();
     let router: Router = tcp_router(shared, access);
     let service = TowerToHyperService::new(router);
-    serve(listener, stop, move |stream, stop| converse(stream, service.clone(), stop)).await;
+    serve(listener, stop, move |stream, place, stop| {
+        converse(stream, service.clone(), place, stop)
+    })
+    .await;
+}
+
+/// What a connection takes up: one of the places of its listener, or, once it carries an event stream, one of those for
+/// streams. Given back when the connection ends.
+#[derive(Clone)]
+pub(super) struct Place {
+    held: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
+    streams: Arc<Semaphore>,
+}
+
+impl Place {
+    fn new(place: Option<OwnedSemaphorePermit>, streams: &Arc<Semaphore>) -> Self {
+        Self { held: Arc::new(Mutex::new(place)), streams: Arc::clone(streams) }
+    }
+
+    /// Moves to a place for streams, so that the next connection finds the one that was held.
+    ///
+    /// # Errors
+    /// As many streams are open as there may be.
+    pub(super) fn becomes_stream(&self) -> Result<(), Failure> {
+        let stream = Arc::clone(&self.streams).try_acquire_owned().map_err(|_| {
+            Failure::new("too_many", format!("{STREAMS} event streams are open already"))
+                .hint("close a page, a bot or a waiting command that reads events, then try again")
+        })?;
+        // A second stream of the same connection, after the first has ended, gives the first one's place back here.
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
+        Ok(())
+    }
 }
 
 /// Where connections come from.
@@ -95,12 +135,13 @@ impl Accept for TcpListener {
 async fn serve<L, F>(
     listener: L,
     stop: CancellationToken,
-    answer: impl Fn(L::Stream, CancellationToken) -> F,
+    answer: impl Fn(L::Stream, Place, CancellationToken) -> F,
 ) where
     L: Accept,
     F: Future<Output = ()> + Send + 'static,
 {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let streams = Arc::new(Semaphore::new(STREAMS));
     let tasks = TaskTracker::new();
     loop {
         let next = async {
@@ -114,11 +155,7 @@ async fn serve<L, F>(
         };
         match stream {
             Ok(stream) => {
-                let conversation = answer(stream, stop.clone());
-                tasks.spawn(async move {
-                    conversation.await;
-                    drop(place);
-                });
+                tasks.spawn(answer(stream, Place::new(place.ok(), &streams), stop.clone()));
             }
             Err(e) => {
                 tracing::warn!("a connection to the local API was lost: {e}");
@@ -131,7 +168,7 @@ async fn serve<L, F>(
     let _ended = timeout(END_TIME, tasks.wait()).await;
 }
 
-async fn converse<T, S, B>(stream: T, service: S, stop: CancellationToken)
+async fn converse<T, S, B>(stream: T, service: S, place: Place, stop: CancellationToken)
 where
     T: AsyncRead + AsyncWrite + Unpin,
     S: hyper::service::Service<
@@ -144,6 +181,10 @@ where
 {
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(HEAD_BYTES);
+    let service = service_fn(|mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(place.clone());
+        service.call(request)
+    });
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

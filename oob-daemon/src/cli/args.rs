@@ -2,6 +2,7 @@
 
 use crate::failure::Failure;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
+use clap_complete::Shell;
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 /// Talk to your team when the network you are on can no longer be trusted.
@@ -39,8 +40,10 @@ pub(super) enum Verb {
     Up(Up),
     /// Stop the daemon and wait until it is gone.
     Down,
-    /// Show who can be reached.
-    Status,
+    /// Show who can be reached, and who was last heard when.
+    ///
+    /// Example: oob status --watch
+    Status(Status),
     /// Invite somebody into the organisation.
     ///
     /// Example: oob invite --out sam.invite
@@ -64,10 +67,59 @@ pub(super) enum Verb {
     ///
     /// Example: oob log dana --since 1h
     Log(Log),
+    /// Alert everybody, and see who has answered.
+    ///
+    /// Example: oob alert send "Do not log in. Mail is compromised." --severity critical
+    Alert {
+        #[command(subcommand)]
+        verb: AlertVerb,
+    },
+    /// Look for what is wrong with this machine, this home and this network, and say what to do.
+    ///
+    /// It changes nothing, and sends nothing off this machine. Exit code 10 if anything is wrong.
+    ///
+    /// Example: oob doctor
+    Doctor,
+    /// Print what your shell needs to complete commands, options and names.
+    ///
+    /// Example: oob completions bash > ~/.local/share/bash-completion/completions/oob
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+    /// Print the manual page, or write those of all commands into a folder.
+    ///
+    /// Example: oob man --out ~/.local/share/man/man1
+    Man {
+        /// The folder, which must be there.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+    /// What the scripts for shells ask.
+    #[command(name = "__complete", hide = true)]
+    Complete {
+        #[command(subcommand)]
+        what: Complete,
+    },
+    /// Open the web page of the running daemon.
+    ///
+    /// Example: oob web
+    Web(Web),
     /// Watch three daemons on this machine meet and talk.
     ///
     /// Example: oob demo --once
     Demo(Demo),
+}
+
+/// What shells complete with the help of the daemon.
+#[derive(Debug, Subcommand)]
+pub(super) enum Complete {
+    /// Names of the others.
+    People {
+        /// What was typed so far.
+        #[arg(default_value = "", allow_hyphen_values = true)]
+        begin: String,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -97,6 +149,9 @@ pub(super) struct Up {
     /// Neither look for others by mDNS nor answer.
     #[arg(long)]
     pub(super) no_mdns: bool,
+    /// Send no beacons on the local networks, and listen to none.
+    #[arg(long)]
+    pub(super) no_beacon: bool,
     /// How this daemon was started by another process of oob.
     #[arg(long, hide = true, requires = "foreground")]
     pub(super) child: Option<Child>,
@@ -109,6 +164,13 @@ pub(super) enum Child {
     Tied,
     /// Outlive it.
     Detached,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Status {
+    /// Show it again every two seconds until Ctrl-C.
+    #[arg(long)]
+    pub(super) watch: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -184,6 +246,78 @@ pub(super) struct Log {
     pub(super) since: Option<Duration>,
 }
 
+#[derive(Debug, Subcommand)]
+pub(super) enum AlertVerb {
+    /// Alert everybody.
+    ///
+    /// Example: oob alert send "Do not log in. Mail is compromised." --severity critical
+    Send(AlertSend),
+    /// List the alerts, newest first.
+    List,
+    /// Show one alert, who has acknowledged it, who has not, and who is out of reach.
+    ///
+    /// Example: oob alert show k3vqx2mf
+    Show {
+        /// Its id; a beginning that no other has is enough.
+        id: String,
+    },
+    /// Acknowledge an alert.
+    ///
+    /// Example: oob alert ack k3vqx2mf --answer safe
+    Ack {
+        /// Its id; a beginning that no other has is enough.
+        id: String,
+        /// Say this word, such as safe; another one later replaces it.
+        #[arg(long, value_name = "WORD")]
+        answer: Option<String>,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct AlertSend {
+    /// What to say; - reads standard input.
+    #[arg(allow_hyphen_values = true)]
+    pub(super) text: String,
+    /// How much it asks for.
+    #[arg(long, value_name = "SEVERITY", default_value = "info")]
+    pub(super) severity: Severity,
+    /// Whom to alert; this version alerts everybody.
+    #[arg(long, value_name = "AUDIENCE")]
+    pub(super) to: Option<String>,
+    /// How long it asks for attention, seven days at most.
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration)]
+    pub(super) expires: Duration,
+}
+
+/// How much an alert asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Severity {
+    /// To be known.
+    Info,
+    /// To be acted on.
+    Warning,
+    /// To be acted on at once.
+    Critical,
+}
+
+impl Severity {
+    /// Returns the word for it.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Web {
+    /// Print the address and open no browser.
+    #[arg(long)]
+    pub(super) no_open: bool,
+}
+
 #[derive(Debug, clap::Args)]
 pub(super) struct Demo {
     /// End after the last step.
@@ -203,6 +337,27 @@ pub(super) enum Unparsed {
     Shown(String),
     /// They make no sense.
     Misuse { json: bool, failure: Failure },
+}
+
+/// Returns the commands and options that people may see: scripts and manuals would list hidden ones too.
+pub(super) fn visible() -> clap::Command {
+    shown(&Args::command())
+}
+
+fn shown(command: &clap::Command) -> clap::Command {
+    let mut copy = clap::Command::new(command.get_name().to_owned())
+        .args(command.get_arguments().filter(|argument| !argument.is_hide_set()).cloned())
+        .subcommands(command.get_subcommands().filter(|verb| !verb.is_hide_set()).map(shown));
+    if let Some(about) = command.get_about() {
+        copy = copy.about(about.clone());
+    }
+    if let Some(about) = command.get_long_about() {
+        copy = copy.long_about(about.clone());
+    }
+    match command.get_version() {
+        Some(version) => copy.version(version.to_owned()),
+        None => copy,
+    }
 }
 
 /// Reads the command line.
@@ -320,6 +475,8 @@ mod tests {
             ("oob address remove", "oob address --help"),
             ("oob send dana", "oob send --help"),
             ("oob invite --expires soon", "oob invite --help"),
+            ("oob alert", "oob alert --help"),
+            ("oob alert send x --severity huge", "oob alert send --help"),
         ] {
             let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
             let Err(Unparsed::Misuse { failure, .. }) = parse(&arguments) else {

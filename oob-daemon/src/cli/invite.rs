@@ -82,7 +82,15 @@ impl Place {
         Ok(Self { file, draft, wanted: wanted.to_owned(), replace, filled: false })
     }
 
-    fn fill(mut self, link: &str) -> Result<(), Failure> {
+    fn fill(self, link: &str) -> Result<(), Failure> {
+        self.fill_by(link, |draft, wanted| fs::hard_link(draft, wanted))
+    }
+
+    fn fill_by(
+        mut self,
+        link: &str,
+        hard_link: impl Fn(&Path, &Path) -> io::Result<()>,
+    ) -> Result<(), Failure> {
         let written = (|| -> io::Result<()> {
             self.file.write_all(link.as_bytes())?;
             self.file.write_all(b"\n")?;
@@ -94,7 +102,7 @@ impl Place {
             }
             // A link, unlike a rename, never takes the place of a file made meanwhile. USB sticks know no links: there
             // the name is taken first.
-            match fs::hard_link(&self.draft, &self.wanted) {
+            match hard_link(&self.draft, &self.wanted) {
                 Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
                     OpenOptions::new()
                         .write(true)
@@ -129,4 +137,42 @@ impl Drop for Place {
 fn taken(path: &Path) -> Failure {
     Failure::new("file_exists", format!("{} exists already", path.display()))
         .hint("choose another name, or overwrite it with --yes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn linked(draft: &Path, wanted: &Path) -> io::Result<()> {
+        fs::hard_link(draft, wanted)
+    }
+
+    /// What a file system without hard links says.
+    fn none(_: &Path, _: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+
+    #[test]
+    fn without_hard_links_an_invitation_is_written_and_over_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let printer = Printer::new(true, true);
+        for (name, link) in
+            [("with", linked as fn(&Path, &Path) -> io::Result<()>), ("without", none)]
+        {
+            let wanted = dir.path().join(name);
+            Place::take(&wanted, false, &printer).unwrap().fill_by("oob:join:x", link).unwrap();
+            assert_eq!(fs::read_to_string(&wanted).unwrap(), "oob:join:x\n");
+            assert_eq!(fs::metadata(&wanted).unwrap().permissions().mode() & 0o777, 0o600);
+
+            // Somebody else's file of this name, made while the daemon was asked.
+            let wanted = dir.path().join(format!("{name}-late"));
+            let place = Place::take(&wanted, false, &printer).unwrap();
+            fs::write(&wanted, "precious").unwrap();
+            assert_eq!(place.fill_by("oob:join:x", link).unwrap_err().code(), "file_exists");
+            assert_eq!(fs::read_to_string(&wanted).unwrap(), "precious");
+        }
+        // No drafts are left beside the four.
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4);
+    }
 }

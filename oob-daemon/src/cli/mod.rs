@@ -6,7 +6,10 @@ mod printer;
 mod progress;
 
 mod address;
+mod alert;
+mod completions;
 mod demonstrate;
+mod doctor;
 mod down;
 mod init;
 mod invite;
@@ -15,11 +18,14 @@ mod log;
 mod send;
 mod status;
 mod up;
+mod web;
 
-use crate::{client::Client, failure::Failure, settings::Home};
-use args::{AddressVerb, Args, Verb};
+use crate::{client::Client, failure::Failure, schema::Me, settings::Home};
+use args::{AddressVerb, Args, Complete, Verb};
 use printer::Printer;
-use std::{ffi::OsString, future::Future, process::ExitCode};
+use std::{
+    ffi::OsString, fs, future::Future, os::unix::fs::MetadataExt, path::Path, process::ExitCode,
+};
 
 /// Runs a command line, the first argument being the program's name, and returns its exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -47,7 +53,7 @@ fn dispatch(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
         Verb::Init(options) => block_on(init::run(options, args, &home()?, printer)).map(done),
         Verb::Up(options) => up::run(options, args, &home()?, printer).map(done),
         Verb::Down => block_on(down::run(&home()?, printer)).map(done),
-        Verb::Status => block_on(status::run(&home()?, printer)).map(done),
+        Verb::Status(options) => block_on(status::run(options, &home()?, printer)).map(done),
         Verb::Invite(options) => {
             block_on(invite::run(options, args.yes, &home()?, printer)).map(done)
         }
@@ -60,6 +66,17 @@ fn dispatch(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
         }
         Verb::Send(options) => block_on(send::run(options, &home()?, printer)),
         Verb::Log(options) => block_on(log::run(options, &home()?, printer)).map(done),
+        Verb::Alert { verb } => block_on(alert::run(verb, args.yes, &home()?, printer)).map(done),
+        Verb::Doctor => block_on(doctor::run(&home()?, printer)),
+        Verb::Completions { shell } => {
+            completions::completions(*shell, printer);
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Man { out } => completions::man(out.as_deref(), printer).map(done),
+        Verb::Complete { what: Complete::People { begin } } => {
+            block_on(completions::people(begin, &home()?, printer)).map(done)
+        }
+        Verb::Web(options) => block_on(web::run(options, args.json, &home()?, printer)).map(done),
         Verb::Demo(options) => block_on(demonstrate::run(options, printer)),
     }
 }
@@ -75,28 +92,60 @@ fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fail
 
 /// Connects to the daemon of a home, or says what is missing.
 async fn connect(home: &Home) -> Result<Client, Failure> {
-    let recorded = crate::service::read_api_file(home).map(|file| file.socket.into());
-    let socket = match recorded {
-        // Where the path is too long the daemon chose the folder, perhaps with another environment than this one's.
-        Some(socket) => socket,
-        None => home.socket()?,
+    let own = match home.socket() {
+        Ok(socket) => Client::connect_to(socket).await,
+        Err(failure) => Err(failure),
     };
-    match Client::connect_to(socket).await {
-        Err(failure) if failure.code() == "not_running" && !is_initialised(home) => {
-            Err(Failure::new(
-                "not_running",
-                format!(
-                    "no daemon is running, and there is no identity in {}",
-                    home.path().display()
-                ),
-            )
-            .hint("make one first: oob init --name YOUR_NAME, then: oob up"))
-        }
-        other => other,
+    let Err(failure) = own else { return own };
+    // Where the path is too long the daemon chose the folder, perhaps with another environment than this one's.
+    if let Some(file) = crate::service::read_api_file(home)
+        && home.socket().ok().is_none_or(|own| own.as_os_str() != file.socket.as_str())
+        && let Ok(mut client) = Client::connect_to(file.socket.into()).await
+    {
+        return match client.get::<Me>("/api/v1/me").await?.home {
+            theirs if is_same_folder(home.path(), Path::new(&theirs)) => Ok(client),
+            theirs => Err(copied(home, &theirs)),
+        };
     }
+    if failure.code() == "not_running" && !is_initialised(home) {
+        return Err(Failure::new(
+            "not_running",
+            format!("no daemon is running, and there is no identity in {}", home.path().display()),
+        )
+        .hint("make one first: oob init --name YOUR_NAME, then: oob up"));
+    }
+    Err(failure)
+}
+
+/// Says whether two paths lead to one folder, whatever they are called.
+fn is_same_folder(one: &Path, other: &Path) -> bool {
+    match (fs::metadata(one), fs::metadata(other)) {
+        (Ok(one), Ok(other)) => (one.dev(), one.ino()) == (other.dev(), other.ino()),
+        _ => false,
+    }
+}
+
+/// Refuses to command the daemon of the folder that this one is a copy of.
+fn copied(home: &Home, theirs: &str) -> Failure {
+    Failure::new("not_running", format!("no daemon is running on {}", home.path().display()))
+        .cause(format!("this folder is a copy of {theirs}, whose daemon runs"))
+        .hint(format!("for that one: oob --home {theirs} COMMAND; never start a copy while the other is in use"))
 }
 
 /// Says whether anything of an identity is in a home.
 fn is_initialised(home: &Home) -> bool {
     ["keyring", "store", "slots"].iter().any(|name| home.path().join(name).exists())
+}
+
+/// Writes a text as one value of a query: everything but letters and digits as percent and hex.
+fn encoded(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
 }

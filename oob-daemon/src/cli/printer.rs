@@ -12,6 +12,9 @@ use std::{
     sync::OnceLock,
 };
 
+/// Moves a terminal to its upper left corner and clears it.
+const CLEAR: &[u8] = b"\x1b[H\x1b[2J";
+
 /// How this command prints.
 #[derive(Debug)]
 pub(super) struct Printer {
@@ -37,6 +40,26 @@ impl Printer {
             Ok(text) => self.result(&escaped(&text)),
             Err(_) => false,
         }
+    }
+
+    /// Prints a result of our own making, such as a script, whose every character counts.
+    pub(super) fn verbatim<T: Serialize>(&self, value: &T, text: impl FnOnce(&T) -> &str) -> bool {
+        if self.json {
+            self.data(value, |_| String::new())
+        } else {
+            self.result(text(value).trim_end())
+        }
+    }
+
+    /// Prints a result in the place of the one before where a terminal shows it, else below it.
+    pub(super) fn again<T: Serialize>(&self, value: &T, words: impl FnOnce(&T) -> String) -> bool {
+        if !self.json && io::stdout().is_terminal() {
+            let mut stdout = io::stdout().lock();
+            if stdout.write_all(CLEAR).is_err() {
+                return false;
+            }
+        }
+        self.data(value, words)
     }
 
     fn result(&self, text: &str) -> bool {
@@ -105,7 +128,7 @@ impl Printer {
 
     /// Asks before something is destroyed; without a terminal the answer is no.
     pub(super) fn confirm(&self, question: &str) -> bool {
-        if self.json || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        if !self.can_ask() {
             return false;
         }
         let mut stderr = io::stderr().lock();
@@ -116,6 +139,11 @@ impl Printer {
         let mut answer = String::new();
         io::stdin().lock().read_line(&mut answer).is_ok()
             && matches!(answer.trim(), "y" | "Y" | "yes")
+    }
+
+    /// Says whether there is somebody to ask.
+    pub(super) fn can_ask(&self) -> bool {
+        !self.json && io::stdin().is_terminal() && io::stderr().is_terminal()
     }
 
     /// Says whether a spinner may be drawn.

@@ -2,7 +2,7 @@
 
 use super::printer::Printer;
 use indicatif::{ProgressBar, ProgressStyle};
-use std::time::Duration;
+use std::{io::IsTerminal, time::Duration};
 
 /// How often it turns.
 const TICK: Duration = Duration::from_millis(120);
@@ -21,6 +21,11 @@ impl Progress {
         }
         bar.enable_steady_tick(TICK);
         Self(Some(bar))
+    }
+
+    /// As [`Progress::start`], where results go elsewhere than to the terminal: between lines on it a spinner is in the way.
+    pub(super) fn start_beside(printer: &Printer, what: &str) -> Self {
+        if std::io::stdout().is_terminal() { Self(None) } else { Self::start(printer, what) }
     }
 
     pub(super) fn say(&self, what: &str) {

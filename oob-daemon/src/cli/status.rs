@@ -1,22 +1,55 @@
-//! `status`: who can be reached.
+//! `status`: who can be reached, and what is known of those who cannot.
 
-use super::{connect, printer::Printer};
+use super::{args, connect, printer::Printer};
 use crate::{
     failure::Failure,
     place,
     plain::plain_line,
-    schema::{Peer, Stamp, Status},
+    schema::{Away, Island, Peer, Stamp, Status},
     settings::Home,
+};
+use std::time::Duration;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{MissedTickBehavior, interval},
 };
 
 /// What helps where nobody is in reach.
 const UNREACHED: &str =
     "hint: if they are up: run oob status on their laptop, then here: oob address add IP:PORT";
 
-pub(super) async fn run(home: &Home, printer: &Printer) -> Result<(), Failure> {
-    let status: Status = connect(home).await?.get("/api/v1/status").await?;
-    printer.data(&status, words);
-    Ok(())
+/// How often it is drawn again while it is watched.
+const REDRAW: Duration = Duration::from_secs(2);
+
+/// People named one by one in the sentence about those who are away; the list below has them all.
+const NAMED: usize = 3;
+
+pub(super) async fn run(
+    options: &args::Status,
+    home: &Home,
+    printer: &Printer,
+) -> Result<(), Failure> {
+    let mut client = connect(home).await?;
+    if !options.watch {
+        let status: Status = client.get("/api/v1/status").await?;
+        printer.data(&status, words);
+        return Ok(());
+    }
+    let mut interrupt = signal(SignalKind::interrupt())
+        .map_err(|e| Failure::internal("signals cannot be heard").cause(e))?;
+    let mut redraw = interval(REDRAW);
+    redraw.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => return Ok(()),
+            _ = redraw.tick() => {}
+        }
+        let status: Status = client.get("/api/v1/status").await?;
+        if !printer.again(&status, |status| format!("{}\n", words(status))) {
+            // Whoever read this has gone away.
+            return Ok(());
+        }
+    }
 }
 
 fn words(status: &Status) -> String {
@@ -26,20 +59,18 @@ fn words(status: &Status) -> String {
             lines.push(format!("You are {}, in no organisation yet.", plain_line(&status.name)))
         }
         Some(org) => {
-            let near = status.peers.iter().filter(|peer| peer.reachable).count();
-            let all = status.peers.len();
             let you = format!("You are {} in {}", plain_line(&status.name), plain_line(org));
-            match (near, all) {
-                (_, 0) => {
-                    lines.push(format!("{you}."));
-                    lines.push("Nobody else yet; next: oob invite --out FILE".to_owned());
-                }
-                (0, _) => {
-                    lines.push(format!("{you}."));
-                    lines.push(format!("Nobody can be reached now (0 of {all})."));
-                    lines.push(UNREACHED.to_owned());
-                }
-                _ => lines.push(format!("{you}, {near} of {all} others reachable.")),
+            let island = island(&status.island);
+            if status.peers.is_empty() {
+                lines.push(format!("{you}."));
+                lines.push("Nobody else yet; next: oob invite --out FILE".to_owned());
+            } else if status.peers.iter().any(|peer| peer.reachable) {
+                lines.push(format!("{you}; {island}"));
+            } else {
+                lines.push(format!("{you}."));
+                lines.push(format!("Nobody can be reached now (0 of {}).", status.peers.len()));
+                lines.push(UNREACHED.to_owned());
+                lines.push(island);
             }
         }
     }
@@ -61,6 +92,36 @@ fn words(status: &Status) -> String {
     lines.join("\n")
 }
 
+/// Says with whom this node is, and of those who are away when and by whom they were last heard.
+fn island(island: &Island) -> String {
+    let mut parts = vec![format!("you are with {} of {}", island.with, island.of)];
+    for away in island.away.iter().take(NAMED) {
+        parts.extend(absence(away));
+    }
+    match island.away.len().saturating_sub(NAMED) {
+        0 => {}
+        1 => parts.push("1 more is away".to_owned()),
+        more => parts.push(format!("{more} more are away")),
+    }
+    parts.join("; ")
+}
+
+fn absence(away: &Away) -> Vec<String> {
+    let name = plain_line(&away.name);
+    let mut said = match away.last_heard {
+        Some(heard) => format!("{name} last heard {}", ago(heard)),
+        None => format!("{name} never heard"),
+    };
+    if let Some(by) = &away.heard_by_name {
+        said.push_str(&format!(" by {}", plain_line(by)));
+    }
+    let mut parts = vec![said];
+    if away.held > 0 {
+        parts.push(format!("{} held for {name}", count(away.held, "message")));
+    }
+    parts
+}
+
 fn whereabouts(peer: &Peer) -> String {
     let mut text = match (peer.reachable, peer.last_heard) {
         (true, _) => "reachable".to_owned(),
@@ -76,7 +137,7 @@ fn whereabouts(peer: &Peer) -> String {
     text
 }
 
-fn ago(moment: Stamp) -> String {
+pub(super) fn ago(moment: Stamp) -> String {
     let seconds = moment.age().as_secs();
     match seconds {
         0..60 => format!("{seconds} s ago"),
@@ -88,4 +149,46 @@ fn ago(moment: Stamp) -> String {
 
 fn count(number: u64, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn away(name: &str, ago_s: u64, by: Option<&str>, held: u64) -> Away {
+        Away {
+            member: name.to_lowercase(),
+            name: name.to_owned(),
+            last_heard: Some(Stamp::now().before(Duration::from_secs(ago_s))),
+            heard_by: by.map(str::to_lowercase),
+            heard_by_name: by.map(str::to_owned),
+            held,
+        }
+    }
+
+    #[test]
+    fn the_island_is_one_sentence() {
+        let mut told = Island { with: 2, of: 3, away: vec![away("Rosa", 245, Some("Sam"), 2)] };
+        assert_eq!(
+            island(&told),
+            "you are with 2 of 3; Rosa last heard 4 min ago by Sam; 2 messages held for Rosa"
+        );
+        told.away[0].held = 1;
+        told.away[0].heard_by_name = None;
+        assert_eq!(
+            island(&told),
+            "you are with 2 of 3; Rosa last heard 4 min ago; 1 message held for Rosa"
+        );
+        told.away[0] = Away { last_heard: None, held: 0, ..told.away[0].clone() };
+        assert_eq!(island(&told), "you are with 2 of 3; Rosa never heard");
+        assert_eq!(island(&Island { with: 3, of: 3, away: Vec::new() }), "you are with 3 of 3");
+    }
+
+    #[test]
+    fn many_who_are_away_are_counted_and_a_name_stays_on_its_line() {
+        let all = (0..6).map(|n| away(&format!("P{n}\n\u{1b}"), 7200, None, 0)).collect();
+        let said = island(&Island { with: 1, of: 7, away: all });
+        assert!(said.ends_with("; 3 more are away") && said.lines().count() == 1, "{said}");
+        assert!(!said.contains('\u{1b}'));
+    }
 }

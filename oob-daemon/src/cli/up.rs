@@ -82,6 +82,9 @@ async fn background(
     if options.no_mdns {
         launch = launch.option("--no-mdns");
     }
+    if options.no_beacon {
+        launch = launch.option("--no-beacon");
+    }
     let progress = Progress::start(printer, "opening the store");
     let ready = launch.start_detached(|note| progress.aside(|| printer.notice(&note))).await?;
     drop(progress);
@@ -105,6 +108,7 @@ fn serve(
         listen: options.listen.clone(),
         api: options.api,
         mdns: !options.no_mdns,
+        beacon: !options.no_beacon,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -59,11 +59,20 @@ impl Connection {
         request: hyper::http::request::Builder,
         body: Bytes,
     ) -> Result<Response<Incoming>, Failure> {
+        self.send_within(request, body, ANSWER).await
+    }
+
+    async fn send_within(
+        &mut self,
+        request: hyper::http::request::Builder,
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<Response<Incoming>, Failure> {
         let request = request
             .header(header::HOST, "localhost")
             .body(Full::new(body))
             .map_err(|e| Failure::internal("a request cannot be written").cause(e))?;
-        match timeout(ANSWER, self.sender.send_request(request)).await {
+        match timeout(limit, self.sender.send_request(request)).await {
             Ok(answer) => {
                 answer.map_err(|e| gone("the daemon went away before it answered").cause(e))
             }
@@ -106,5 +115,32 @@ fn unreachable(socket: &Path, error: &io::Error) -> Failure {
         io::ErrorKind::TimedOut => Failure::new("timeout", format!("the daemon at {} does not answer", socket.display()))
             .hint("it may be stopped or overloaded; look at it with: ps, and at the end of oob.log in the home"),
         _ => Failure::new("not_running", format!("no daemon is running at {}", socket.display())).hint("start it: oob up"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::{Router, routing::get};
+
+    #[tokio::test]
+    async fn a_daemon_that_does_not_answer_is_given_up_in_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("oob.sock");
+        let router = Router::new()
+            .route("/never", get(std::future::pending::<&str>))
+            .route("/soon", get(|| async { "here" }));
+        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        let server = tokio::spawn(async move { axum::serve(listener, router).await });
+        let mut connection = Connection::open(&socket).await.unwrap();
+        let mut ask = async |path: &str, limit: Duration| {
+            let request = hyper::Request::builder().uri(path);
+            connection.send_within(request, Bytes::new(), limit).await
+        };
+        // The control first: one that answers is not given up.
+        assert!(ask("/soon", ANSWER).await.unwrap().status().is_success());
+        let late = ask("/never", Duration::from_millis(20)).await.unwrap_err();
+        assert_eq!((late.code(), late.exit()), ("timeout", 8));
+        server.abort();
     }
 }

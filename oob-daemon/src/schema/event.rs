@@ -2,9 +2,10 @@
 
 use super::Stamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// One event; the number is the `id` of the server-sent event.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Event {
@@ -57,6 +58,42 @@ pub enum Event {
         org: String,
         /// Its name.
         name: String,
+    },
+    /// An alert was raised.
+    Alert {
+        /// Which.
+        id: String,
+        /// The person who raised it.
+        author: String,
+        /// Their name.
+        author_name: String,
+        /// `info`, `warning` or `critical`.
+        severity: String,
+        /// What it says, as written.
+        text: String,
+        /// When it was raised.
+        issued: Stamp,
+        /// Until when it asks for attention.
+        expires: Stamp,
+        /// Whether it was raised by this device's person.
+        outgoing: bool,
+    },
+    /// Somebody answered an alert, or answers something else than before.
+    AlertAcked {
+        /// Which alert.
+        id: String,
+        /// Who.
+        member: String,
+        /// Their name.
+        name: String,
+        /// When.
+        time: Stamp,
+        /// The word; `null`: seen.
+        answer: Option<String>,
+        /// People who have answered.
+        acked: u32,
+        /// People who were asked.
+        expected: u32,
     },
     /// A device came near or went away. Not kept: it is told live only.
     Peer {

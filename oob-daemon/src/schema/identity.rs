@@ -1,9 +1,10 @@
 //! Who this is and who else there is.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// This device and its person: what `init` prints.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Me {
     /// The person; `null` until an organisation was founded or joined.
     pub member: Option<String>,
@@ -20,14 +21,14 @@ pub struct Me {
 }
 
 /// Everybody in the organisation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Members {
     /// In the order of their names.
     pub members: Vec<Member>,
 }
 
 /// One person.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Member {
     /// Who.
     pub member: String,

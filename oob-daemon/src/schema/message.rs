@@ -2,9 +2,10 @@
 
 use super::Stamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// One text for one target.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SendRequest {
     /// A name, or `person:NAME`.
@@ -14,7 +15,7 @@ pub struct SendRequest {
 }
 
 /// A message that is durable here.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Sent {
     /// Which.
     pub id: String,
@@ -27,7 +28,7 @@ pub struct Sent {
 }
 
 /// One message of a conversation: what `log` prints.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LogEntry {
     /// Which.
     pub id: String,
@@ -43,8 +44,11 @@ pub struct LogEntry {
     pub received: Stamp,
     /// `stored`, `held`, `delivered`, `read` or `expired`.
     pub state: String,
-    /// Devices that keep it for the addressee.
+    /// People whose devices carry it now for the addressee.
     pub held_by: Vec<String>,
+    /// Their names, in the same order.
+    #[serde(default)]
+    pub held_by_names: Vec<String>,
     /// The author's name.
     pub author_name: String,
     /// Its place in this device's history of the conversation.
@@ -52,7 +56,7 @@ pub struct LogEntry {
 }
 
 /// A stretch of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MessagePage {
     /// Which.
     pub conversation: String,
@@ -60,17 +64,20 @@ pub struct MessagePage {
     pub messages: Vec<LogEntry>,
     /// Ask again with `after` this number for more; `null` at the end.
     pub next: Option<u64>,
+    /// Where `before` was asked for: ask again with `before` this number for older ones; `null` at the beginning.
+    #[serde(default)]
+    pub earlier: Option<u64>,
 }
 
 /// The conversations this person can have.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Conversations {
     /// One with each other member.
     pub conversations: Vec<Conversation>,
 }
 
 /// One conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Conversation {
     /// Which.
     pub conversation: String,
@@ -80,10 +87,16 @@ pub struct Conversation {
     pub member: String,
     /// Its newest message.
     pub latest: Option<LogEntry>,
+    /// The other person's name.
+    #[serde(default)]
+    pub member_name: String,
+    /// Messages not shown to the user yet; counting ends at 100.
+    #[serde(default)]
+    pub unread: u64,
 }
 
 /// Says up to where a conversation was shown to the user.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReadRequest {
     /// `number` of the newest message shown.
@@ -91,5 +104,5 @@ pub struct ReadRequest {
 }
 
 /// An answer with nothing in it, and a request likewise.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Nothing {}

@@ -4,6 +4,8 @@
 //! is absent is `null`.
 
 mod address;
+mod alert;
+mod doctor;
 mod event;
 mod identity;
 mod invite;
@@ -12,8 +14,11 @@ mod problem;
 mod service;
 mod status;
 mod time;
+mod web;
 
 pub use address::{Address, AddressAdd, Addresses, KnownAddress};
+pub use alert::{AckRequest, Alert, AlertAck, AlertRequest, Alerts};
+pub use doctor::{Check, Checks};
 pub use event::Event;
 pub use identity::{Me, Member, Members};
 pub use invite::{Invite, InviteRequest, JoinRequest, Joined};
@@ -22,5 +27,6 @@ pub use message::{
 };
 pub use problem::{ErrorBody, ErrorLine, Problem};
 pub use service::{ApiFile, Health, Ready, Report, Step, Stopped, Stopping};
-pub use status::{Peer, Peers, Status};
+pub use status::{Away, Island, Peer, Peers, Status};
 pub use time::Stamp;
+pub use web::{WebSessionRequest, WebTicket};

@@ -1,9 +1,10 @@
 //! Failures, as JSON has them.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A failed request (RFC 9457, `application/problem+json`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// Always `about:blank`: the code tells more.
     #[serde(rename = "type")]

@@ -2,6 +2,7 @@
 
 use super::ErrorBody;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A daemon that is ready: what `up` prints.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,14 +47,14 @@ pub struct ApiFile {
 }
 
 /// Answer of `/api/v1/health`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Health {
     /// Always true when it answers.
     pub ok: bool,
 }
 
 /// A daemon that is about to stop.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Stopping {
     /// Its process.
     pub pid: u32,

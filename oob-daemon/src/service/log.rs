@@ -15,9 +15,10 @@ use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 const LOG_BYTES: u64 = 4 * 1024 * 1024;
 
 /// What is logged unless `OOB_LOG` says otherwise.
-const LEVELS: &str = "info,libp2p=error,libp2p_mdns=error,libp2p_swarm=error";
+const LEVELS: &str = "info,libp2p=error,libp2p_mdns=error,libp2p_swarm=error,libp2p_gossipsub=off";
 
-/// Starts logging to a file; panics of any thread go there too.
+/// Starts logging to a file; where a thread panicked goes there too, and to standard error. What it said does not: it may
+/// hold a message, and files and journals outlive it.
 pub(super) fn start(path: &Path) -> Result<(), Failure> {
     let log = Log::open(path)
         .map_err(|e| Failure::file(format!("{} cannot be written", path.display()), &e))?;
@@ -29,13 +30,21 @@ pub(super) fn start(path: &Path) -> Result<(), Failure> {
         .finish();
     // Set already where a test starts two daemons in one process; the first log is as good then.
     if tracing::subscriber::set_global_default(subscriber).is_ok() {
-        let before = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            tracing::error!("a thread panicked: {info}");
-            before(info);
+        panic::set_hook(Box::new(|info| {
+            let words = panicked(info);
+            tracing::error!("{words}");
+            // There may be nobody to read it.
+            let _told = writeln!(io::stderr(), "{words}");
         }));
     }
     Ok(())
+}
+
+fn panicked(info: &panic::PanicHookInfo<'_>) -> String {
+    match info.location() {
+        Some(at) => format!("a thread panicked at {at}"),
+        None => "a thread panicked".to_owned(),
+    }
 }
 
 #[derive(Clone)]
@@ -105,6 +114,24 @@ impl<'a> MakeWriter<'a> for Log {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_panic_is_told_by_its_place_and_not_by_its_words() {
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        let before = panic::take_hook();
+        // Other tests may panic meanwhile, and what they say matters.
+        panic::set_hook(Box::new(move |info| match std::thread::current().name() {
+            Some("panics") => tell.send((panicked(info), info.to_string())).unwrap(),
+            _ => before(info),
+        }));
+        let thread = std::thread::Builder::new().name("panics".into());
+        let text = "meet at the quartz gate";
+        thread.spawn(move || panic!("not a text: {text:?}")).unwrap().join().unwrap_err();
+        let (words, usual) = told.recv().unwrap();
+        assert!(words.contains("log.rs:") && !words.contains("quartz"), "{words}");
+        // The control: what is usually said of a panic holds it.
+        assert!(usual.contains("quartz"));
+    }
 
     #[test]
     fn a_log_stays_bounded_private_and_clean() {

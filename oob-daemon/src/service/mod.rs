@@ -9,7 +9,7 @@ pub(crate) use api_file::read as read_api_file;
 pub(crate) use stdio::{detach, silence, stop_with_stdin};
 
 use crate::{
-    api::{self, Access, Shared},
+    api::{self, Access, Doorway, Shared},
     failure::Failure,
     schema::Ready,
     settings::Home,
@@ -19,8 +19,9 @@ use rand::RngExt;
 use std::{
     fs::DirBuilder,
     io,
-    net::{SocketAddr, TcpListener},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     os::unix::fs::DirBuilderExt,
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::{
@@ -44,18 +45,22 @@ pub(crate) struct Start {
     /// Where the local API listens besides the socket; port 0 takes a free one.
     pub(crate) api: SocketAddr,
     pub(crate) mdns: bool,
+    pub(crate) beacon: bool,
 }
 
-/// Refuses every address that others could reach: the local API is for this machine.
+/// Refuses every address that others could reach: the local API is for this machine. Of the loopback addresses only the two
+/// that a request's Host may name.
 pub(crate) fn check_api_address(api: SocketAddr) -> Result<(), Failure> {
-    if api.ip().is_loopback() {
+    if api.ip() == Ipv4Addr::LOCALHOST || api.ip() == Ipv6Addr::LOCALHOST {
         return Ok(());
     }
-    Err(Failure::new(
-        "api_not_loopback",
-        format!("the local API does not listen at {api}, which other machines can reach"),
-    )
-    .hint("leave it out, or say: oob up --api 127.0.0.1:0"))
+    let fact = if api.ip().is_loopback() {
+        format!("the local API listens at 127.0.0.1 or [::1], not at {}", api.ip())
+    } else {
+        format!("the local API does not listen at {api}, which other machines can reach")
+    };
+    Err(Failure::new("api_not_loopback", fact)
+        .hint("leave it out, or say: oob up --api 127.0.0.1:0"))
 }
 
 /// Runs a daemon until it is stopped by a signal, by `shutdown`, or by `stop`. `ready` is called once it answers, with what to
@@ -78,10 +83,14 @@ pub(crate) async fn serve(
         .passphrase(start.passphrase)
         .listen(listen)
         .mdns(start.mdns && settings.mdns.unwrap_or(true))
+        .beacon(start.beacon && settings.beacon.unwrap_or(true))
         .spawn()
         .await?;
     // From here on the home's lock is ours, and with it the right to its log, socket and api.json.
-    let served = serve_node(&start.home, start.api, &node, stop, began, ready).await;
+    let served = match log::start(&start.home.log_file()) {
+        Ok(()) => serve_node(&start.home, start.api, &node, stop, began, ready).await,
+        Err(failure) => Err(failure),
+    };
     tracing::info!("stopping");
     let closed = match timeout(CLOSE_TIME, node.shutdown()).await {
         Ok(closed) => closed.map_err(Failure::from),
@@ -98,7 +107,6 @@ async fn serve_node(
     began: Instant,
     ready: impl FnOnce(Ready, Option<String>),
 ) -> Result<(), Failure> {
-    log::start(&home.log_file())?;
     let mut terminate = signal(SignalKind::terminate())
         .map_err(|e| Failure::internal("signals cannot be heard").cause(e))?;
     let mut interrupt = signal(SignalKind::interrupt())
@@ -118,9 +126,10 @@ async fn serve_node(
     let url = format!("http://{address}");
     let file = api_file::write(home, &url, &token, socket.path())?;
 
-    let shared = Shared { node: node.clone(), stop: stop.clone() };
+    let doorway = Arc::new(Doorway::new(address));
+    let shared = Shared { node: node.clone(), stop: stop.clone(), doorway: Arc::clone(&doorway) };
     let tasks = TaskTracker::new();
-    tasks.spawn(api::serve_tcp(tcp, shared.clone(), Access::new(address.port(), token)));
+    tasks.spawn(api::serve_tcp(tcp, shared.clone(), Access::new(address.port(), token, doorway)));
     let socket_path = socket.path().display().to_string();
     let (listener, socket_guard) = socket.into_parts();
     tasks.spawn(api::serve_socket(listener, shared));
@@ -170,4 +179,56 @@ pub(crate) fn millis(span: Duration) -> u64 {
 /// Makes a folder, and those above it, for this user alone.
 pub(crate) fn private_folder(path: &std::path::Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_local_api_takes_no_address_that_nobody_may_name() {
+        for (api, fine) in [
+            ("127.0.0.1:0", true),
+            ("[::1]:4000", true),
+            ("127.0.0.2:0", false),
+            ("0.0.0.0:0", false),
+            ("[::]:0", false),
+            ("192.168.1.7:80", false),
+        ] {
+            let refused = check_api_address(api.parse().unwrap()).err();
+            assert_eq!(refused.is_none(), fine, "{api}");
+            assert!(refused.is_none_or(|failure| failure.code() == "api_not_loopback"));
+        }
+    }
+
+    /// A daemon whose node had ended by itself went on to answer every command with "closed".
+    #[tokio::test]
+    async fn a_daemon_ends_when_its_node_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::resolve(Some(dir.path())).unwrap();
+        let node = Node::builder("")
+            .in_memory()
+            .identity("Dana")
+            .listen(vec!["/ip4/127.0.0.1/tcp/0".into()])
+            .mdns(false)
+            .spawn()
+            .await
+            .unwrap();
+        let (tell, ready) = tokio::sync::oneshot::channel();
+        let api = "127.0.0.1:0".parse().unwrap();
+        let (stop, began) = (CancellationToken::new(), Instant::now());
+        let serving = {
+            let (home, node, stop) = (home.clone(), node.clone(), stop.clone());
+            tokio::spawn(async move {
+                let told = |ready, _| tell.send(ready).unwrap();
+                serve_node(&home, api, &node, stop, began, told).await
+            })
+        };
+        let ready = ready.await.unwrap();
+        assert!(home.api_file().exists() && std::path::Path::new(&ready.socket).exists());
+        assert!(!stop.is_cancelled());
+        node.shutdown().await.unwrap();
+        timeout(Duration::from_secs(20), serving).await.unwrap().unwrap().unwrap();
+        assert!(stop.is_cancelled() && !home.api_file().exists());
+    }
 }

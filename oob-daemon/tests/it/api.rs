@@ -41,41 +41,59 @@ fn only_the_right_host_origin_token_and_method_get_an_answer() {
         (Some("https://evil.example".to_owned()), false),
         (Some("null".to_owned()), false),
     ];
-    let tokens = [
-        (Some(format!("Bearer {token}")), true),
-        (None, false),
-        (Some(format!("Bearer {}", &token[1..])), false),
-        (Some(format!("Bearer {token}0")), false),
-        (Some(format!("Basic {token}")), false),
-        (Some("Bearer ".to_owned()), false),
+    let cookie = home.cookie();
+    let bearer = |token: &str| Some(format!("Bearer {token}"));
+    let entries = [
+        (bearer(token), None, Entry::Token),
+        (None, None, Entry::Nothing),
+        (bearer(&token[1..]), None, Entry::Nothing),
+        (bearer(&format!("{token}0")), None, Entry::Nothing),
+        (Some(format!("Basic {token}")), None, Entry::Nothing),
+        (bearer(""), None, Entry::Nothing),
+        (None, Some(cookie.clone()), Entry::Session),
+        (None, Some(format!("a=b; {cookie}")), Entry::Session),
+        (None, Some(cookie[..cookie.len() - 1].to_owned()), Entry::Nothing),
+        (None, Some(cookie.replacen('_', "-", 1)), Entry::Nothing),
+        (None, Some(format!("{}={token}", cookie.split('=').next().unwrap())), Entry::Nothing),
+        (bearer(&token[1..]), Some(cookie.clone()), Entry::Nothing),
     ];
-    let mut right = 0;
+    let mut right = [0, 0];
     for (host, host_ok) in &hosts {
         for (origin, origin_ok) in &origins {
-            for (token, token_ok) in &tokens {
+            for (token, cookie, entry) in &entries {
                 for (method, method_ok) in
                     [("GET", true), ("POST", false), ("DELETE", false), ("OPTIONS", false)]
                 {
                     let mut request = format!(
                         "{method} /api/v1/me HTTP/1.1\r\nConnection: close\r\nContent-Type: application/json\r\n"
                     );
-                    for (name, value) in
-                        [("Host", host), ("Origin", origin), ("Authorization", token)]
-                    {
+                    for (name, value) in [
+                        ("Host", host),
+                        ("Origin", origin),
+                        ("Authorization", token),
+                        ("Cookie", cookie),
+                    ] {
                         if let Some(value) = value {
                             write!(request, "{name}: {value}\r\n").unwrap();
                         }
                     }
                     request.push_str("\r\n");
                     let (status, body) = http(&api, request.as_bytes());
-                    let wanted = match (host_ok, origin_ok, token_ok, method_ok) {
+                    // A browser adds the cookie by itself, so what is changed with it must come from the very page.
+                    let same = match (origin, host) {
+                        (None, _) => method == "GET",
+                        (Some(origin), Some(host)) => *origin == format!("http://{host}"),
+                        _ => false,
+                    };
+                    let wanted = match (host_ok, origin_ok, entry, method_ok) {
                         (false, ..) | (_, false, ..) => 403,
-                        (_, _, false, _) => 401,
+                        (_, _, Entry::Nothing, _) => 401,
+                        (_, _, Entry::Session, _) if !same => 403,
                         (.., false) => 405,
                         _ => 200,
                     };
                     assert_eq!(status, wanted, "{request}{body}");
-                    right += usize::from(status == 200);
+                    right[usize::from(*entry == Entry::Session)] += usize::from(status == 200);
                     if status != 200 {
                         assert!(!body.contains("Dana"), "{body}");
                         let problem: Value = serde_json::from_str(&body).unwrap();
@@ -89,7 +107,17 @@ fn only_the_right_host_origin_token_and_method_get_an_answer() {
             }
         }
     }
-    assert_eq!(right, 3 * 3);
+    // With the token each of three hosts and three origins; with the two ways to send the cookie only pairs of one name, of
+    // which there are two, and three hosts without an origin.
+    assert_eq!(right, [3 * 3, 2 * (2 + 3)]);
+}
+
+/// What a request brings to come in by.
+#[derive(PartialEq)]
+enum Entry {
+    Nothing,
+    Token,
+    Session,
 }
 
 fn request(api: &Value, method: &str, path: &str, headers: &str, body: &[u8]) -> (u16, String) {
@@ -292,21 +320,105 @@ fn events_resume_behind_the_last_one_also_after_a_restart() {
     );
 }
 
+/// Half a request on each of many connections.
+fn half_open(api: &Value, count: usize) -> Vec<TcpStream> {
+    let host = api["url"].as_str().unwrap().strip_prefix("http://").unwrap();
+    let begin = |_| {
+        let mut stream = TcpStream::connect(host).unwrap();
+        stream.write_all(b"GET /api/v1/me HTTP/1.1\r\nHost: ").unwrap();
+        stream
+    };
+    (0..count).map(begin).collect()
+}
+
 #[test]
-fn half_open_connections_do_not_keep_the_command_line_out() {
+fn half_open_connections_give_their_places_back() {
     let home = Home::of("Dana", Some("Harbour Clinic"));
     home.up();
     let api = home.api();
-    let host = api["url"].as_str().unwrap().strip_prefix("http://").unwrap().to_owned();
-    let held: Vec<TcpStream> = (0..200)
-        .map(|_| {
-            let mut stream = TcpStream::connect(&host).unwrap();
-            stream.write_all(b"GET /api/v1/me HTTP/1.1\r\nHost: ").unwrap();
-            stream
-        })
-        .collect();
+    // Every place over TCP is taken. The socket has places of its own, so the command line is not kept out.
+    let mut held = half_open(&api, 64);
     let began = Instant::now();
     assert_eq!(home.json(&["status"])["name"], "Dana");
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
-    drop(held);
+    // The control: over TCP there is no place, for as long as a head may take.
+    let host = api["url"].as_str().unwrap().strip_prefix("http://").unwrap();
+    let mut asking = TcpStream::connect(host).unwrap();
+    let token = api["token"].as_str().unwrap();
+    write!(asking, "GET /api/v1/me HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n").unwrap();
+    asking.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let early = asking.peek(&mut [0; 1]).unwrap_err();
+    assert_eq!(early.kind(), std::io::ErrorKind::WouldBlock);
+    // The half-open ones are ended, and then it is answered.
+    asking.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let (status, body) = answer(&mut asking);
+    assert!(status == 200 && body.contains("Dana"), "{status} {body}");
+    let first = held.first_mut().unwrap();
+    first.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    answer(first);
+}
+
+/// Opens an event stream over the socket and reads the head of its answer.
+fn stream(home: &Home) -> (u16, BufReader<UnixStream>) {
+    let mut stream = UnixStream::connect(home.path().join("oob.sock")).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.write_all(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut reader = BufReader::new(stream);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert!(reader.read_line(&mut head).unwrap() > 0, "{head}");
+    }
+    (head[9..12].parse().unwrap(), reader)
+}
+
+#[test]
+fn open_event_streams_do_not_keep_commands_waiting() {
+    let home = Home::of("Dana", Some("Harbour Clinic"));
+    home.up();
+    let mut streams: Vec<_> = (0..64).map(|_| stream(&home)).collect();
+    assert!(streams.iter().all(|(status, _)| *status == 200));
+    assert_eq!(home.json(&["status"])["name"], "Dana");
+    // One more is refused with a reason, and not kept waiting.
+    let (status, mut refused) = stream(&home);
+    assert_eq!(status, 409);
+    let mut body = vec![0; 20];
+    std::io::Read::read_exact(&mut refused, &mut body).unwrap();
+    drop(refused);
+    // A stream that ends gives its place back, once the daemon has noticed.
+    streams.pop();
+    let limit = Instant::now() + Duration::from_secs(30);
+    while stream(&home).0 != 200 {
+        assert!(Instant::now() < limit, "the place of a stream that ended is not given back");
+    }
+    // Over TCP they are counted by themselves.
+    let (_, event) = thread::scope(|scope| {
+        let reading = scope.spawn(|| events_until(&home.api(), Some(0), |_| true));
+        reading.join().unwrap()
+    });
+    assert_eq!(event["type"], "org");
+}
+
+#[test]
+fn every_refusal_is_a_problem_whatever_was_asked() {
+    let home = Home::of("Dana", Some("Harbour Clinic"));
+    home.up();
+    let api = home.api();
+    let read = br#"{"up_to":1}"#;
+    for (method, path, wanted) in [
+        ("POST", "/api/v1/conversations/nonsense/read", (404, "not_found")),
+        ("POST", "/api/v1/conversations/%ff/read", (400, "bad_request")),
+        ("POST", "/api/v1/conversations/%00/read", (404, "not_found")),
+        ("POST", "/api/v1/conversations/a/b/c/d", (404, "no_such_resource")),
+        ("PUT", "/api/v1/me", (405, "method_not_allowed")),
+        ("GET", "/api/v1/messages", (400, "bad_request")),
+        ("GET", "/api/v1/messages?target=%ff&after=-1", (400, "bad_request")),
+        ("GET", "/api/v1/events/%ff", (404, "no_such_resource")),
+    ] {
+        let body = if method == "GET" { &b""[..] } else { read };
+        let (status, body) = request(&api, method, path, JSON, body);
+        let problem: Value =
+            serde_json::from_str(&body).unwrap_or_else(|e| panic!("{path}: {e}: {body}"));
+        assert_eq!((status, problem["code"].as_str().unwrap()), wanted, "{path} {body}");
+        assert!(problem["hint"].is_string() && problem["status"] == status, "{path} {body}");
+    }
 }

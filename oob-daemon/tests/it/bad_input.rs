@@ -105,6 +105,32 @@ fn a_second_daemon_on_one_home_is_refused() {
     assert_eq!(home.json(&["status"])["name"], "Dana");
 }
 
+/// The copy names the socket of the original, which once got every command that was meant for the copy.
+#[test]
+fn a_copied_home_does_not_command_the_daemon_of_the_original() {
+    let home = Home::of("Dana", Some("Harbour Clinic"));
+    let up = home.up();
+    let copy = Home::new();
+    fs::create_dir(copy.path()).unwrap();
+    fs::copy(home.path().join("api.json"), copy.path().join("api.json")).unwrap();
+    for command in [&["status"][..], &["down"], &["send", "sam", "x"]] {
+        let refused = copy.oob(&[&["--json"], command].concat()).error("not_running", 3);
+        let hint = refused["hint"].as_str().unwrap();
+        assert!(hint.contains(home.path().to_str().unwrap()), "{refused}");
+    }
+    // The control: under another name it is the same folder, and one with a socket elsewhere is still found.
+    let other = Home::new();
+    std::os::unix::fs::symlink(home.path(), other.path()).unwrap();
+    assert_eq!(other.json(&["status"])["name"], "Dana");
+    fs::rename(home.path().join("oob.sock"), home.dir.path().join("s")).unwrap();
+    let mut api = home.api();
+    api["socket"] = home.dir.path().join("s").to_str().unwrap().into();
+    fs::write(home.path().join("api.json"), api.to_string()).unwrap();
+    assert_eq!(home.json(&["down"])["pid"], up["pid"]);
+    fs::remove_file(other.path()).unwrap();
+    fs::remove_file(copy.path().join("api.json")).unwrap();
+}
+
 #[test]
 fn invitations_that_are_altered_used_or_none_at_all_are_refused() {
     let two = Two::met();
@@ -247,7 +273,9 @@ fn an_explicit_address_that_is_taken_is_an_error() {
     let api = tcp.local_addr().unwrap().to_string();
     home.oob(&["--json", "up", "--no-mdns", "--listen", "/ip4/127.0.0.1/tcp/0", "--api", &api])
         .error("address_in_use", 1);
-    home.oob(&["--json", "up", "--api", "0.0.0.0:0"]).error("api_not_loopback", 1);
+    for elsewhere in ["0.0.0.0:0", "127.0.0.2:0"] {
+        home.oob(&["--json", "up", "--api", elsewhere]).error("api_not_loopback", 1);
+    }
     home.oob(&["--json", "up", "--api", "here"]).error("usage", 2);
     fs::write(home.path().join("oob.toml"), "colour = \"blue\"\n").unwrap();
     home.oob(&LOOPBACK).error("bad_settings", 1);

@@ -80,7 +80,7 @@ fn every_verb_prints_what_is_documented() {
     let log = sam.oob(&["--json", "log", "dana"]).lines();
     let entry = |state: &str, text: &str, name: &str, number: u64| {
         json!({"id": "<id>", "conversation": "<id>", "author": "<id>", "text": text, "sent": "<time>", "received": "<time>",
-               "state": state, "held_by": [], "author_name": name, "number": number})
+               "state": state, "held_by": [], "held_by_names": [], "author_name": name, "number": number})
     };
     assert_eq!(log.len(), 2);
     assert_eq!(shape(&log[0]), entry("delivered", "Mail is compromised.", "Dana", 1));
@@ -98,7 +98,7 @@ fn every_verb_prints_what_is_documented() {
     assert_eq!(
         shape(&status),
         json!({"member": "<id>", "device": "<id>", "org": "<id>", "listen": "<addresses>", "held": 0, "outbox": 0, "name": "Dana",
-               "org_name": "Harbour Clinic", "note": null,
+               "org_name": "Harbour Clinic", "note": null, "island": {"with": 2, "of": 2, "away": []},
                "peers": [{"member": "<id>", "device": "<id>", "reachable": true, "last_heard": "<time>",
                           "transport": status["peers"][0]["transport"], "found_by": status["peers"][0]["found_by"], "member_name": "Sam"}]})
     );
@@ -155,9 +155,9 @@ fn text_for_people_says_the_same() {
     assert!(lines[1].ends_with("Sam: line one") && lines[2] == "    line two", "{}", log.stdout);
     let status = two.dana.oob(&["status"]).stdout;
     assert!(
-        status.starts_with(
-            "You are Dana in Harbour Clinic, 1 of 1 others reachable.\n  Sam  reachable, "
-        ) && status.contains("\nothers reach you at 127.0.0.1:"),
+        status
+            .starts_with("You are Dana in Harbour Clinic; you are with 2 of 2\n  Sam  reachable, ")
+            && status.contains("\nothers reach you at 127.0.0.1:"),
         "{status}"
     );
     let failed = two.dana.oob(&["send", "nobody at all", "hello"]);
@@ -193,7 +193,6 @@ fn a_text_from_elsewhere_cannot_move_the_cursor() {
 #[test]
 fn waiting_ends_with_its_own_code_and_the_message_stays() {
     let two = Two::met();
-    two.dana.oob(&["--json", "send", "sam", "x", "--wait", "held"]).error("not_yet", 1);
     two.sam.down();
     let late = two.dana.oob(&[
         "--json",
@@ -219,6 +218,40 @@ fn waiting_ends_with_its_own_code_and_the_message_stays() {
         .map(|m| m["text"].as_str().unwrap().to_owned())
         .collect();
     assert_eq!(texts, ["first", "while you were away", "and now"]);
+}
+
+#[test]
+fn what_is_asked_for_by_its_age_is_not_called_read() {
+    let two = Two::met();
+    let state = |home: &Home, of: &str| {
+        home.oob(&["--json", "log", of, "--since", "1h"]).lines()[0]["state"].clone()
+    };
+    assert_eq!(state(&two.sam, "dana"), "delivered");
+    // Shown a moment ago and still not read, neither here nor, once later news has come, at its author's.
+    assert_eq!(state(&two.sam, "dana"), "delivered");
+    two.sam.json(&["send", "dana", "news", "--wait", "delivered", "--timeout", "30s"]);
+    assert_eq!(state(&two.dana, "sam"), "delivered");
+    // The control: shown as a whole it is read.
+    two.sam.oob(&["--json", "log", "dana"]).lines();
+    assert_eq!(state(&two.sam, "dana"), "read");
+}
+
+#[test]
+fn a_text_that_is_too_long_is_called_so_also_from_standard_input() {
+    let home = Home::of("Dana", Some("Harbour Clinic"));
+    home.up();
+    let file = home.dir.path().join("text");
+    // An odd length, so that wherever it is cut it ends within a character.
+    for text in [format!("x{}", "ü".repeat(200_000)), "ü".repeat(4_097)] {
+        fs::write(&file, text).unwrap();
+        let mut command = home.command(&["--json", "send", "sam", "-"]);
+        let done = Done::of(&command.stdin(fs::File::open(&file).unwrap()).output().unwrap());
+        done.error("too_long", 1);
+    }
+    fs::write(&file, [b'x', 0xff]).unwrap();
+    let mut command = home.command(&["--json", "send", "sam", "-"]);
+    let done = Done::of(&command.stdin(fs::File::open(&file).unwrap()).output().unwrap());
+    done.error("bad_request", 2);
 }
 
 #[test]
@@ -262,7 +295,7 @@ fn misuse_is_told_in_the_same_form() {
     home.oob(&["--json", "--no-such-thing", "status"]).error("usage", 2);
     home.oob(&["--json", "invite", "--expires", "soon"]).error("usage", 2);
     home.oob(&["--json"]).error("usage", 2);
-    for absent in ["alert", "doctor"] {
+    for absent in ["channel", "file"] {
         home.oob(&["--json", absent]).error("usage", 2);
     }
     let version = home.oob(&["--version"]);

@@ -146,6 +146,19 @@ impl Home {
         serde_json::from_slice(&fs::read(self.path().join("api.json")).unwrap()).unwrap()
     }
 
+    /// Comes in as a browser does and returns the `Cookie` header it then sends.
+    #[track_caller]
+    pub(crate) fn cookie(&self) -> String {
+        let api = self.api();
+        let url = self.json(&["web", "--no-open"])["url"].as_str().unwrap().to_owned();
+        let (origin, ticket) = url.split_once("/#t=").unwrap();
+        assert_eq!(origin, api["url"].as_str().unwrap());
+        let answer = exchange(&api, enter(origin, ticket).as_bytes());
+        let set = answer.lines().find_map(|line| line.strip_prefix("set-cookie: "));
+        let set = set.unwrap_or_else(|| panic!("no cookie: {answer}"));
+        set.split(';').next().unwrap().to_owned()
+    }
+
     pub(crate) fn invite(&self) -> PathBuf {
         let path = self
             .dir
@@ -187,18 +200,31 @@ impl Two {
 
 /// Sends bytes to the TCP side of a local API and returns the status and the body.
 pub(crate) fn http(api: &Value, request: &[u8]) -> (u16, String) {
+    parts(&exchange(api, request))
+}
+
+/// Sends bytes to the TCP side of a local API and returns the whole answer.
+pub(crate) fn exchange(api: &Value, request: &[u8]) -> String {
     let address = api["url"].as_str().unwrap().strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(ANSWER)).unwrap();
     stream.write_all(request).unwrap();
-    answer(&mut stream)
+    whole(&mut stream)
 }
 
 pub(crate) fn answer(stream: &mut impl Read) -> (u16, String) {
+    parts(&whole(stream))
+}
+
+fn whole(stream: &mut impl Read) -> String {
     let mut bytes = Vec::new();
     // A daemon that closes early resets the rest; what it said before counts.
     let _ended = stream.read_to_end(&mut bytes);
-    let text = String::from_utf8_lossy(&bytes).into_owned();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Splits an answer into its status and its body.
+pub(crate) fn parts(text: &str) -> (u16, String) {
     let status = text
         .strip_prefix("HTTP/1.1 ")
         .and_then(|rest| rest.get(..3))
@@ -206,6 +232,17 @@ pub(crate) fn answer(stream: &mut impl Read) -> (u16, String) {
         .unwrap_or(0);
     let body = text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
     (status, body)
+}
+
+/// The request of a page that trades its ticket.
+pub(crate) fn enter(origin: &str, ticket: &str) -> String {
+    let host = origin.strip_prefix("http://").unwrap();
+    let body = format!("{{\"ticket\":\"{ticket}\"}}");
+    let length = body.len();
+    format!(
+        "POST /api/v1/web/session HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
 }
 
 /// Every file below a folder.

@@ -3,7 +3,12 @@
 use crate::harness::{Done, Home, Two, files};
 use oob_netlab::{Host, Lab};
 use serde_json::Value;
-use std::{env, fs, path::Path, process::Command};
+use std::{
+    env, fs,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 /// How long two daemons may take to find each other on a network of two: an mDNS query goes out every five seconds.
 const MEET: &str = "30s";
@@ -43,9 +48,35 @@ impl Laptops {
 
 /// Starts the daemon as anybody would: nothing configured.
 #[track_caller]
-fn up((home, host): &(Home, Host)) -> Value {
-    let mut command = home.wrap(host.command(env!("CARGO_BIN_EXE_oob")), &["--json", "up"]);
+fn up(laptop: &(Home, Host)) -> Value {
+    up_with(laptop, &[])
+}
+
+#[track_caller]
+fn up_with((home, host): &(Home, Host), options: &[&str]) -> Value {
+    let arguments = [&["--json", "up"], options].concat();
+    let mut command = home.wrap(host.command(env!("CARGO_BIN_EXE_oob")), &arguments);
     Done::of(&command.output().unwrap()).json()
+}
+
+/// Waits until as many neighbours are in reach as given; returns how long that took.
+#[track_caller]
+fn reach(home: &Home, neighbours: usize) -> Duration {
+    let start = Instant::now();
+    loop {
+        let status = home.json(&["status"]);
+        let peers = status["peers"].as_array().unwrap();
+        if peers.iter().filter(|peer| peer["reachable"] == true).count() == neighbours {
+            return start.elapsed();
+        }
+        assert!(start.elapsed() < Duration::from_secs(30), "{status}");
+    }
+}
+
+/// Runs a line of shell on a host.
+#[track_caller]
+fn shell(host: &Host, line: &str) {
+    assert!(host.command("sh").args(["-c", line]).status().unwrap().success(), "{line}");
 }
 
 fn texts(home: &Home, with: &str) -> Vec<String> {
@@ -63,9 +94,9 @@ fn found_by(home: &Home) -> String {
 #[test]
 fn two_laptops_with_nothing_configured_meet_by_mdns() {
     let Some(laptops) = Laptops::apart() else { return };
-    let ready = up(&laptops.dana);
+    let ready = up_with(&laptops.dana, &["--no-beacon"]);
     assert!(ready["listen"].to_string().contains("/tcp/4801"), "{ready}");
-    up(&laptops.sam);
+    up_with(&laptops.sam, &["--no-beacon"]);
     laptops.dana.0.json(&["send", "sam", "by mdns", "--wait", "delivered", "--timeout", MEET]);
     laptops.sam.0.json(&["send", "dana", "and back", "--wait", "delivered", "--timeout", MEET]);
     assert_eq!(texts(&laptops.dana.0, "sam"), ["first", "by mdns", "and back"]);
@@ -74,12 +105,76 @@ fn two_laptops_with_nothing_configured_meet_by_mdns() {
     assert!(rungs.iter().any(|rung| rung == "mdns"), "{rungs:?}");
 }
 
+/// With mDNS off. What is said of each other's addresses stems from another network, and IPv6 or IPv4 is all there is.
+fn meet_by_beacon(prepare: impl Fn(&Host, usize)) -> Option<Laptops> {
+    let laptops = Laptops::apart()?;
+    prepare(&laptops.dana.1, 2);
+    prepare(&laptops.sam.1, 3);
+    up_with(&laptops.dana, &["--no-mdns"]);
+    up_with(&laptops.sam, &["--no-mdns"]);
+    let took = reach(&laptops.dana.0, 1);
+    eprintln!("linked {} ms after the second was up", took.as_millis());
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    laptops.dana.0.json(&["send", "sam", "by beacon", "--wait", "delivered", "--timeout", MEET]);
+    assert_eq!(texts(&laptops.sam.0, "dana"), ["first", "by beacon"]);
+    let rungs = [found_by(&laptops.dana.0), found_by(&laptops.sam.0)];
+    assert!(rungs.iter().any(|rung| rung == "beacon"), "{rungs:?}");
+    Some(laptops)
+}
+
+#[test]
+fn two_laptops_without_mdns_meet_by_beacon_over_ipv4_alone() {
+    let _laptops = meet_by_beacon(|host, _| {
+        shell(host, "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6");
+    });
+}
+
+#[test]
+fn two_laptops_without_mdns_meet_by_beacon_over_ipv6_alone() {
+    let _laptops = meet_by_beacon(|host, number| {
+        shell(host, &format!("ip address add fd00:77::{number}/64 dev eth0"));
+        shell(host, "ip -4 address flush dev eth0");
+    });
+}
+
+#[test]
+fn where_multicast_is_filtered_a_broadcast_is_heard() {
+    let Some(laptops) = Laptops::apart() else { return };
+    laptops.lab.multicast(false).unwrap();
+    up_with(&laptops.dana, &["--no-mdns"]);
+    up_with(&laptops.sam, &["--no-mdns"]);
+    reach(&laptops.dana.0, 1);
+    let rungs = [found_by(&laptops.dana.0), found_by(&laptops.sam.0)];
+    assert!(rungs.iter().any(|rung| rung == "beacon"), "{rungs:?}");
+}
+
+/// A beacon goes out at once when an interface comes back, so nobody waits for the next round of dialling.
+#[test]
+fn a_link_goes_with_its_interface_and_comes_back_with_it() {
+    let Some(laptops) = Laptops::apart() else { return };
+    up_with(&laptops.dana, &["--no-mdns"]);
+    up_with(&laptops.sam, &["--no-mdns"]);
+    reach(&laptops.dana.0, 1);
+    reach(&laptops.sam.0, 1);
+    laptops.dana.1.interface(false).unwrap();
+    let gone = reach(&laptops.dana.0, 0);
+    eprintln!("seen {} ms after the interface went down", gone.as_millis());
+    // Its own device knows at once, the other one after three seconds of silence.
+    assert!(gone < Duration::from_millis(1_500), "{gone:?}");
+    reach(&laptops.sam.0, 0);
+    laptops.dana.1.interface(true).unwrap();
+    let back = reach(&laptops.dana.0, 1);
+    eprintln!("back {} ms after the interface came up", back.as_millis());
+    assert!(back < Duration::from_secs(5), "{back:?}");
+}
+
 #[test]
 fn without_multicast_a_typed_address_is_enough() {
     let Some(laptops) = Laptops::apart() else { return };
     laptops.lab.multicast(false).unwrap();
-    up(&laptops.dana);
-    up(&laptops.sam);
+    // A broadcast would be heard.
+    up_with(&laptops.dana, &["--no-beacon"]);
+    up_with(&laptops.sam, &["--no-beacon"]);
     // The control: nothing but the address makes them meet.
     laptops
         .dana

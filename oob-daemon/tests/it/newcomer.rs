@@ -8,7 +8,7 @@ use rustix::{
 };
 use std::{
     fs::{self, File, OpenOptions},
-    io::Read,
+    io::{BufRead, BufReader, Read},
     os::unix::ffi::OsStrExt,
     path::Path,
     process::{Child, Command, Stdio},
@@ -144,15 +144,72 @@ fn a_result_that_cannot_be_written_is_a_failure() {
     assert_eq!((done.code, done.stderr.as_str()), (0, ""));
 }
 
-#[test]
-fn an_interrupted_question_leaves_a_terminal_that_shows_what_is_typed() {
-    let home = Home::new();
+/// Both ends of a terminal: ours to read what a program draws, and its own.
+fn terminal() -> (std::os::fd::OwnedFd, File) {
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&ours).unwrap();
     unlockpt(&ours).unwrap();
     let name = ptsname(&ours, Vec::new()).unwrap();
     let path = Path::new(std::ffi::OsStr::from_bytes(name.to_bytes()));
-    let theirs: File = OpenOptions::new().read(true).write(true).open(path).unwrap();
+    (ours, OpenOptions::new().read(true).write(true).open(path).unwrap())
+}
+
+/// Runs a command with standard error on a terminal and returns what was drawn there.
+fn drawn(home: &Home, args: &[&str]) -> String {
+    let (ours, theirs) = terminal();
+    let mut command = home.command(args);
+    command.env("TERM", "xterm").env_remove("NO_COLOR").stderr(theirs).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // The other end is closed with the last process that has it, which ends the reading.
+    drop(command);
+    let (mut drawn, mut ours) = (Vec::new(), File::from(ours));
+    let _ended = ours.read_to_end(&mut drawn);
+    child.wait().unwrap();
+    String::from_utf8_lossy(&drawn).into_owned()
+}
+
+#[test]
+fn what_takes_long_is_shown_on_a_terminal_and_nowhere_else() {
+    let two = Two::met();
+    let wait = ["send", "sam", "are you there?", "--wait", "read", "--timeout", "700ms"];
+    let init = ["init", "--name", "Rosa", "--kdf-memory", "64MiB"];
+    let shown = drawn(&two.dana, &wait);
+    assert!(shown.contains("waiting") && shown.contains("error: "), "{shown:?}");
+    assert!(drawn(&Home::new(), &init).contains("deriving the key"));
+    for silent in ["--json", "--quiet"] {
+        let shown = drawn(&two.dana, &[&[silent], &wait[..]].concat());
+        assert!(!shown.contains("waiting") && !shown.contains('\u{1b}'), "{shown:?}");
+        assert_eq!(drawn(&Home::new(), &[&[silent], &init[..]].concat()), "");
+    }
+    // The control: no terminal, no drawing.
+    let piped = two.dana.oob(&wait);
+    assert!(
+        piped.stderr.starts_with("error: ") && !piped.stderr.contains("waiting"),
+        "{}",
+        piped.stderr
+    );
+}
+
+#[test]
+fn a_watched_status_is_told_again_until_ctrl_c() {
+    let home = Home::of("Dana", Some("Harbour Clinic"));
+    home.up();
+    let mut watching = home.command(&["--json", "status", "--watch"]);
+    let mut watching = watching.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+    for _ in 0..2 {
+        let status: serde_json::Value =
+            serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        assert_eq!(status["island"], serde_json::json!({"with": 1, "of": 1, "away": []}));
+    }
+    interrupt(&watching);
+    assert_eq!(watching.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn an_interrupted_question_leaves_a_terminal_that_shows_what_is_typed() {
+    let home = Home::new();
+    let (_ours, theirs) = terminal();
     let shows = || tcgetattr(&theirs).unwrap().local_modes.contains(LocalModes::ECHO);
     assert!(shows());
     let mut command = Command::new(env!("CARGO_BIN_EXE_oob"));

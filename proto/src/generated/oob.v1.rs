@@ -1121,7 +1121,7 @@ pub struct StoredEvents {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StoredEvent {
-    #[prost(oneof = "stored_event::Kind", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "stored_event::Kind", tags = "1, 2, 3, 4, 10, 11")]
     pub kind: ::core::option::Option<stored_event::Kind>,
 }
 /// Nested message and enum types in `StoredEvent`.
@@ -1137,6 +1137,10 @@ pub mod stored_event {
         /// OrgId.
         #[prost(bytes, tag = "4")]
         Org(::prost::alloc::vec::Vec<u8>),
+        #[prost(message, tag = "10")]
+        Alert(super::StoredAlertEvent),
+        #[prost(message, tag = "11")]
+        AlertAcked(super::StoredAlertAckedEvent),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1174,4 +1178,95 @@ pub struct StoredNeighbour {
     pub last_heard_ms: u64,
     #[prost(string, repeated, tag = "2")]
     pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// An alert, by its place in the order they came.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredAlert {
+    #[prost(bytes = "vec", tag = "1")]
+    pub id: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub author: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "3")]
+    pub device: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint32, tag = "4")]
+    pub incarnation: u32,
+    #[prost(uint64, tag = "5")]
+    pub record_seq: u64,
+    #[prost(uint32, tag = "6")]
+    pub severity: u32,
+    #[prost(uint64, tag = "7")]
+    pub issued_ms: u64,
+    #[prost(uint32, tag = "8")]
+    pub life_s: u32,
+    #[prost(string, tag = "9")]
+    pub text: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "10")]
+    pub answers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(bytes = "vec", tag = "11")]
+    pub supersedes: ::prost::alloc::vec::Vec<u8>,
+    /// By this device's clock.
+    #[prost(uint64, tag = "12")]
+    pub received_ms: u64,
+    /// StoredLife.elapsed_ms when it came.
+    #[prost(uint64, tag = "13")]
+    pub since_ms: u64,
+    /// Its life ended by the time that passed here, or another took its place.
+    #[prost(bool, tag = "14")]
+    pub over: bool,
+}
+/// Where the alert of an id lies.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredAlertPlace {
+    #[prost(uint64, tag = "1")]
+    pub place: u64,
+}
+/// What one device answered to an alert.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredAlertAck {
+    #[prost(bytes = "vec", tag = "1")]
+    pub alert: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub member: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "3")]
+    pub device: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint64, tag = "4")]
+    pub hlc: u64,
+    #[prost(string, tag = "5")]
+    pub answer: ::prost::alloc::string::String,
+}
+/// An answer to an alert that has not come yet, by the order they came in.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredAwaited {
+    #[prost(bytes = "vec", tag = "1")]
+    pub alert: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub device: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint64, tag = "3")]
+    pub since_ms: u64,
+}
+/// The highest hybrid time this device has given or taken up.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredAlertClock {
+    #[prost(uint64, tag = "1")]
+    pub hlc: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredAlertEvent {
+    #[prost(bytes = "vec", tag = "1")]
+    pub alert: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredAlertAckedEvent {
+    #[prost(bytes = "vec", tag = "1")]
+    pub alert: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub member: ::prost::alloc::vec::Vec<u8>,
+    #[prost(string, tag = "3")]
+    pub answer: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "4")]
+    pub time_ms: u64,
+    #[prost(uint32, tag = "5")]
+    pub acked: u32,
+    #[prost(uint32, tag = "6")]
+    pub expected: u32,
 }

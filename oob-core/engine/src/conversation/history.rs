@@ -4,10 +4,10 @@ use super::{direct::message, state::Conversation};
 use crate::{
     event::{Event, Numbered},
     holders::Holders,
-    model::{Message, MessageState, Receipt},
+    model::{Alert, AlertAck, Message, MessageState, Receipt},
     stored::{self, RecordError},
 };
-use oob_proto::{ConversationId, DeviceId, Incarnation, MemberId, MessageId, OrgId, wire};
+use oob_proto::{AlertId, ConversationId, DeviceId, Incarnation, MemberId, MessageId, OrgId, wire};
 use oob_store::{Order, View};
 
 /// Committed messages, receipts and events. Cheap to clone, free to use from any thread.
@@ -48,11 +48,38 @@ impl History {
         conversation: &ConversationId,
         limit: usize,
     ) -> Result<Vec<Message>, RecordError> {
+        self.before(conversation, u64::MAX, limit)
+    }
+
+    /// Returns the newest `limit` messages of a conversation with a number below `before`, oldest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn before(
+        &self,
+        conversation: &ConversationId,
+        before: u64,
+        limit: usize,
+    ) -> Result<Vec<Message>, RecordError> {
         let Some(state) = self.state(conversation)? else { return Ok(Vec::new()) };
-        let mut page =
-            self.view.scan(&stored::messages(conversation), .., Order::Descending, limit)?;
+        let bag = stored::messages(conversation);
+        let mut page = self.view.scan(&bag, ..before, Order::Descending, limit)?;
         page.reverse();
         self.decode(conversation, &state, page)
+    }
+
+    /// Returns how many messages of others were not shown here yet, among the first `limit` after the last one shown.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn unread(
+        &self,
+        conversation: &ConversationId,
+        limit: usize,
+    ) -> Result<usize, RecordError> {
+        let Some(state) = self.state(conversation)? else { return Ok(0) };
+        let later = self.messages(conversation, state.read_number, limit)?;
+        Ok(later.iter().filter(|message| message.device != self.device).count())
     }
 
     /// Returns one message.
@@ -113,6 +140,50 @@ impl History {
         Ok(all)
     }
 
+    /// Returns the newest `limit` alerts as they came, newest first, each with what people answered, one answer a
+    /// person. Whose answers count is for the reader to say: the author's own are among them, and those of people who left.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn alerts(&self, limit: usize) -> Result<Vec<(Alert, Vec<AlertAck>)>, RecordError> {
+        let mut found = Vec::new();
+        for (_, bytes) in self.view.scan(&stored::alerts(), .., Order::Descending, limit)? {
+            let raw: wire::StoredAlert = stored::decode(&bytes, "alert")?;
+            let Some(alert) = Alert::from_stored(&raw) else { continue };
+            let acks = self.acks(&alert.id)?;
+            found.push((alert, acks));
+        }
+        Ok(found)
+    }
+
+    /// Returns one alert and what people answered, as [`Self::alerts`] does.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn alert(&self, id: &AlertId) -> Result<Option<(Alert, Vec<AlertAck>)>, RecordError> {
+        const AREA: &str = "alert";
+        let place: Option<wire::StoredAlertPlace> =
+            stored::view(&self.view, &stored::alert_place(id), stored::ONLY, AREA)?;
+        let Some(place) = place else { return Ok(None) };
+        let raw: Option<wire::StoredAlert> =
+            stored::view(&self.view, &stored::alerts(), place.place, AREA)?;
+        let Some(alert) = raw.as_ref().and_then(Alert::from_stored) else { return Ok(None) };
+        Ok(Some((alert, self.acks(id)?)))
+    }
+
+    /// Returns the ids of all alerts, newest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn alert_ids(&self) -> Result<Vec<AlertId>, RecordError> {
+        let mut ids = Vec::new();
+        for (_, bytes) in self.view.scan(&stored::alerts(), .., Order::Descending, usize::MAX)? {
+            let raw: wire::StoredAlert = stored::decode(&bytes, "alert")?;
+            ids.extend(AlertId::try_from(raw.id.as_slice()));
+        }
+        Ok(ids)
+    }
+
     /// Returns up to about `limit` events with a number above `after`, in order, and how many before the first of them
     /// are no longer kept.
     ///
@@ -161,8 +232,23 @@ impl History {
             Some(Kind::Org(org)) => {
                 OrgId::try_from(org.as_slice()).ok().map(|org| Event::Org { org })
             }
+            Some(Kind::Alert(raw)) => match AlertId::try_from(raw.alert.as_slice()) {
+                Ok(id) => self.alert(&id)?.map(|(alert, _)| Event::Alert(alert)),
+                Err(_) => None,
+            },
+            Some(Kind::AlertAcked(raw)) => alert_acked(raw),
             None => None,
         })
+    }
+
+    fn acks(&self, alert: &AlertId) -> Result<Vec<AlertAck>, RecordError> {
+        let mut all = Vec::new();
+        let bag = stored::alert_acks(alert);
+        for (_, bytes) in self.view.scan(&bag, .., Order::Ascending, stored::ALERT_ACKS)? {
+            let raw: wire::StoredAlertAck = stored::decode(&bytes, "alert answer")?;
+            all.extend(AlertAck::from_stored(&raw));
+        }
+        Ok(AlertAck::by_person(all))
     }
 
     fn state(&self, conversation: &ConversationId) -> Result<Option<Conversation>, RecordError> {
@@ -200,6 +286,17 @@ impl History {
         }
         Ok(messages)
     }
+}
+
+fn alert_acked(raw: &wire::StoredAlertAckedEvent) -> Option<Event> {
+    Some(Event::AlertAcked {
+        alert: raw.alert.as_slice().try_into().ok()?,
+        member: raw.member.as_slice().try_into().ok()?,
+        answer: Some(raw.answer.clone()).filter(|answer| !answer.is_empty()),
+        time_ms: raw.time_ms,
+        acked: raw.acked,
+        expected: raw.expected,
+    })
 }
 
 fn receipt(raw: &wire::StoredReceiptEvent) -> Option<Receipt> {

@@ -1,5 +1,6 @@
 //! Plain data, valid by construction; knows nothing of who uses it.
 
+mod alert;
 mod conversation;
 mod handle;
 mod name;
@@ -7,6 +8,7 @@ mod org;
 mod ranges;
 mod time;
 
+pub use alert::{Alert, AlertAck, AlertAnswer, AlertText, AlertTextError, Severity};
 pub use conversation::{Message, MessageState, Receipt};
 pub use handle::{LinkId, Ticket};
 pub use name::{Name, NameError, Text, TextError};

@@ -65,7 +65,7 @@ impl fmt::Display for Name {
 }
 
 /// Control characters, line separators, bidi controls and invisible characters.
-fn disguises(c: char) -> bool {
+pub(super) fn disguises(c: char) -> bool {
     c.is_control()
         || matches!(u32::from(c),
             0x00AD | 0x034F | 0x061C | 0x115F | 0x1160 | 0x17B4 | 0x17B5 | 0x180B..=0x180F

@@ -223,6 +223,8 @@ fn a_fitting_epoch_that_comes_in_time_cancels_the_turn() {
     assert_eq!(agreed.len(), 4);
     for device in 1..4 {
         assert_eq!(epochs(&mut world, device), agreed);
+        let due = world.engine(device).next_deadline().unwrap();
+        assert!(due > world.mono_ms, "no turn is left over: {due}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! The rules of many devices together, without a network.
 
+mod alerts;
 mod carrying;
 mod direct;
 mod epochs;

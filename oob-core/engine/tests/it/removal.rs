@@ -98,7 +98,7 @@ fn only_the_admin_takes_out_others_and_nobody_the_device_in_use() {
 }
 
 /// Sam's stream from Noor was slow: what Noor wrote comes after the removal, some from before it, some from after.
-fn late_mail(remove: bool) -> Vec<String> {
+fn late_mail(remove: bool, restart: bool) -> Vec<String> {
     let mut world = World::organisation(&["Dana", "Sam", "Noor"]);
     for (a, b) in [(0, 1), (0, 2), (1, 2)] {
         world.connect(a, b);
@@ -122,6 +122,10 @@ fn late_mail(remove: bool) -> Vec<String> {
         revoke(&mut world, 0, 2);
         world.settle();
     }
+    if restart {
+        world.kill(1);
+        world.start(1);
+    }
     for flying in &late {
         let frame = Box::new(world.screened(1, &flying.frame));
         let from = world.devices[0].key;
@@ -133,8 +137,9 @@ fn late_mail(remove: bool) -> Vec<String> {
 
 #[test]
 fn what_a_removed_device_wrote_before_arrives_and_nothing_after() {
-    assert_eq!(late_mail(false), ["before", "after"], "control: nobody was removed");
-    assert_eq!(late_mail(true), ["before"]);
+    assert_eq!(late_mail(false, false), ["before", "after"], "control: nobody was removed");
+    assert_eq!(late_mail(true, false), ["before"]);
+    assert_eq!(late_mail(true, true), ["before"], "its keys are kept");
 }
 
 #[test]

@@ -40,6 +40,30 @@ impl Driver {
         }
     }
 
+    /// A peer said that it is somewhere new.
+    pub(super) fn hear_elsewhere(&mut self, key: TransportKey) {
+        if !self.is_wanted(&key) {
+            return;
+        }
+        // A connection there is or is about to be, say of a join, would be given up with the dial.
+        let joining = |purpose: &Purpose| matches!(purpose, Purpose::Join(ask) if ask.key.is_none_or(|asked| asked == key));
+        if self.connections.values().any(|connection| connection.key == key)
+            || self.dials.values().any(joining)
+        {
+            self.hear_as_caller(key);
+            return;
+        }
+        if !self.redial(key).hear_elsewhere(Instant::now()) {
+            return;
+        }
+        let given_up = |purpose: &Purpose| matches!(purpose, Purpose::Peer(of) if *of == key);
+        self.dials.retain(|_, purpose| !given_up(purpose));
+        if let Some(peer) = identity::peer_of(&key) {
+            // An error: the dial has ended by itself.
+            let _ = self.swarm.disconnect_peer_id(peer);
+        }
+    }
+
     fn is_wanted(&self, key: &TransportKey) -> bool {
         self.shared.admits(key)
             && !self.standing.contains_key(key)
@@ -152,6 +176,10 @@ impl Driver {
 
     fn dial(&mut self, whom: Whom, places: &[Place], now: Instant) {
         let Some(redial) = self.redials.get_mut(&whom) else { return };
+        let condition = match redial.follows_another(now) {
+            true => PeerCondition::Disconnected,
+            false => PeerCondition::DisconnectedAndNotDialing,
+        };
         redial.begin(now);
         let (purpose, opts) = match whom {
             Whom::Peer(key) => {
@@ -160,10 +188,8 @@ impl Driver {
                     return;
                 };
                 let addresses = places.iter().map(|place| place.to_multiaddr()).collect();
-                let opts = DialOpts::peer_id(peer)
-                    .condition(PeerCondition::DisconnectedAndNotDialing)
-                    .addresses(addresses)
-                    .build();
+                let opts =
+                    DialOpts::peer_id(peer).condition(condition).addresses(addresses).build();
                 (Purpose::Peer(key), opts)
             }
             Whom::Unknown(place) => {
@@ -192,7 +218,9 @@ impl Driver {
             None => DialOpts::unknown_peer_id().address(address).build(),
         };
         let id = opts.connection_id();
-        self.swarm.behaviour_mut().admission.expect_join(id);
+        let behaviour = self.swarm.behaviour_mut();
+        behaviour.admission.expect_join(id);
+        behaviour.gossip.expect_join(id);
         self.dials.insert(id, Purpose::Join(ask));
         self.shared.counts.dials.add();
         if let Err(error) = self.swarm.dial(opts) {

@@ -148,7 +148,8 @@ impl Driver {
         sync.since = Instant::now();
         let transport = place.transport;
         let heard = Arc::clone(&sync.heard);
-        let live = Live { transport, found_by, address: address.clone(), outgoing, heard };
+        let gossips = false;
+        let live = Live { transport, found_by, address: address.clone(), outgoing, heard, gossips };
         self.shared.live().insert(key, live);
         self.redial(key).succeed();
         if !outgoing && transport == Transport::Quic {
@@ -158,6 +159,7 @@ impl Driver {
         }
         let link = Link { key, outgoing, transport, found_by, address, sender, receiver };
         self.outbox.push(MeshEvent::Up(link));
+        self.begin_gossip(id);
     }
 
     pub(super) fn handle_task_end(&mut self, ended: Result<(Id, DownReason), JoinError>) {
@@ -190,6 +192,7 @@ impl Driver {
 
     /// Ends the sync stream of a connection, if it has one, and says so if it was the link.
     pub(super) fn end_link(&mut self, id: ConnectionId, reason: DownReason) {
+        self.end_gossip(id);
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let Some(sync) = connection.sync.take() else { return };
         let key = connection.key;
@@ -218,6 +221,7 @@ impl Driver {
     /// Takes the new roster: whoever is not in it loses the link now, whoever is new is dialled.
     pub(super) fn replace_roster(&mut self, mut roster: BTreeSet<TransportKey>) {
         roster.remove(&self.shared.key);
+        self.deaf.retain(|key, _| roster.contains(key));
         let old = std::mem::replace(&mut *self.shared.roster(), roster.clone());
         let gone = |connection: &Connection| {
             matches!(connection.role, Role::Member) && !roster.contains(&connection.key)

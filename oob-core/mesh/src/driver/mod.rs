@@ -2,9 +2,10 @@
 //! ours, no disk and no decoding: a swarm task that is busy otherwise loses its peers.
 //!
 //! `dialling` decides whom to dial and when, `links` which connection carries the link to a peer, `joins` what strangers
-//! and we as strangers may do.
+//! and we as strangers may do, `gossip` what is passed on and who takes part.
 
 mod dialling;
+mod gossip;
 mod joins;
 mod links;
 
@@ -22,7 +23,7 @@ use libp2p::{
 use oob_proto::TransportKey;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr, UdpSocket},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -36,12 +37,15 @@ use crate::{
     address::{FoundBy, Place},
     admission::{Admission, Streamed},
     config::{Listen, MeshError},
-    event::{DownReason, MeshEvent},
+    deaf::Deafness,
+    event::{DownReason, GossipId, GossipRoom, MeshEvent, Verdict},
+    gossip::Gossip,
     identity,
     join::{JoinStream, Progress},
     listen::{self, Reported},
     outbox::Outbox,
     protocol::{Negotiated, Protocol},
+    queue::FrameReceiver,
     redial::{Budget, Redial},
     shared::Shared,
     transport,
@@ -62,8 +66,8 @@ const IDLE: Duration = Duration::from_secs(24 * 3600);
 /// How often mDNS asks; its own default of five minutes is longer than people wait.
 const MDNS_QUERY: Duration = Duration::from_secs(5);
 
-/// Streams of one connection that may be in negotiation: one of each protocol, twice.
-const NEGOTIATING: usize = 4;
+/// Streams of one connection that may be in negotiation: one of each of the three protocols, twice.
+const NEGOTIATING: usize = 6;
 
 /// Longest wait for the first address of each listener: with no interface at all there will be none, and we start
 /// nevertheless.
@@ -85,6 +89,10 @@ pub(crate) enum Command {
     Heard {
         key: TransportKey,
     },
+    /// A peer said that it is somewhere new.
+    HeardElsewhere {
+        key: TransportKey,
+    },
     HeardUnknown {
         place: Place,
     },
@@ -92,6 +100,21 @@ pub(crate) enum Command {
     Disconnect {
         key: TransportKey,
         done: oneshot::Sender<()>,
+    },
+    /// The topic has changed.
+    Subscribe {
+        done: oneshot::Sender<()>,
+    },
+    /// A message that came by gossip was judged.
+    Judge {
+        id: GossipId,
+        from: TransportKey,
+        verdict: Verdict,
+    },
+    /// Addresses of this machine have come or gone.
+    Interfaces {
+        gone: Vec<IpAddr>,
+        came: bool,
     },
     Shutdown,
     #[cfg(test)]
@@ -148,11 +171,15 @@ struct Connection {
     peer: PeerId,
     outgoing: bool,
     place: Place,
+    point: ConnectedPoint,
+    /// Which of our addresses it runs over.
     local: Option<IpAddr>,
     found_by: FoundBy,
     role: Role,
     progress: Arc<Progress>,
     sync: Option<links::Sync>,
+    /// Since its link is up.
+    gossip: Option<gossip::Neighbour>,
     join_open: bool,
 }
 
@@ -170,6 +197,7 @@ enum Note {
 #[behaviour(prelude = "libp2p::swarm::derive_prelude")]
 pub(crate) struct Behaviour {
     admission: Admission,
+    gossip: Gossip,
     mdns: Toggle<mdns::tokio::Behaviour>,
 }
 
@@ -184,11 +212,15 @@ pub(crate) struct Plan {
 /// Where commands come from; the next driver takes it over when one fails.
 pub(crate) type Commands = OwnedMutexGuard<mpsc::Receiver<Command>>;
 
+/// Where messages for gossip come from, likewise.
+pub(crate) type Publications = OwnedMutexGuard<FrameReceiver>;
+
 /// The swarm and everything that belongs to its connections.
 pub(crate) struct Driver {
     swarm: Swarm<Behaviour>,
     shared: Arc<Shared>,
     commands: Commands,
+    publications: Publications,
     events: mpsc::Sender<MeshEvent>,
     outbox: Outbox,
     note: mpsc::Sender<Note>,
@@ -205,6 +237,9 @@ pub(crate) struct Driver {
     spent_until: Option<Instant>,
     reported: Reported,
     last_look: (Instant, SystemTime),
+    gossip_room: GossipRoom,
+    /// Neighbours that did not gossip with us, of the roster.
+    deaf: BTreeMap<TransportKey, Deafness>,
 }
 
 impl Driver {
@@ -212,6 +247,7 @@ impl Driver {
     pub(crate) async fn start(
         plan: &Plan,
         commands: Commands,
+        publications: Publications,
         events: mpsc::Sender<MeshEvent>,
     ) -> Result<Self, MeshError> {
         let shared = Arc::clone(&plan.shared);
@@ -233,7 +269,8 @@ impl Driver {
             .with_max_negotiating_inbound_streams(NEGOTIATING)
             .with_smart_dial();
         let transport = transport::build(&plan.keypair, shared.private_only)?;
-        let behaviour = Behaviour { admission, mdns: mdns.into() };
+        let gossip = Gossip::new(Arc::clone(&shared))?;
+        let behaviour = Behaviour { admission, gossip, mdns: mdns.into() };
         let mut swarm = Swarm::new(transport, behaviour, peer, config);
         let (moved_port, listeners) = listen::listen(&mut swarm, &plan.listen)?;
         shared.listening().moved_port = moved_port;
@@ -244,6 +281,7 @@ impl Driver {
             swarm,
             shared,
             commands,
+            publications,
             events,
             outbox: Outbox::default(),
             note,
@@ -258,7 +296,10 @@ impl Driver {
             spent_until: None,
             reported: Reported::default(),
             last_look: (now, SystemTime::now()),
+            gossip_room: GossipRoom::of(gossip::ROOM),
+            deaf: BTreeMap::new(),
         };
+        driver.subscribe();
         driver.settle(listeners).await?;
         // Where we listen from the start on is no news to whoever waits for the start.
         driver.outbox = Outbox::default();
@@ -304,6 +345,7 @@ impl Driver {
                     None | Some(Command::Shutdown) => break,
                     Some(command) => self.handle_command(command),
                 },
+                Some(data) = self.publications.recv() => self.publish(data),
                 Some(note) = self.notes.recv() => match note {
                     Note::Ready(id) => self.link_ready(id),
                     Note::JoinEnded(id) => self.join_ended(id),
@@ -358,6 +400,7 @@ impl Driver {
                 let _ = done.send(());
             }
             Command::Heard { key } => self.hear(key),
+            Command::HeardElsewhere { key } => self.hear_elsewhere(key),
             Command::HeardUnknown { place } => self.hear_unknown(place),
             Command::Join(ask) => self.dial_join(ask),
             Command::Disconnect { key, done } => {
@@ -368,6 +411,19 @@ impl Driver {
                     self.swarm.close_connection(id);
                 }
                 let _ = done.send(());
+            }
+            Command::Subscribe { done } => {
+                self.subscribe();
+                let _ = done.send(());
+            }
+            Command::Judge { id, from, verdict } => self.judge(&id, &from, verdict),
+            Command::Interfaces { gone, came } => {
+                for ip in gone {
+                    self.interface_gone(ip);
+                }
+                if came {
+                    self.hear_everybody();
+                }
             }
             Command::Shutdown => {}
             #[cfg(test)]
@@ -380,6 +436,7 @@ impl Driver {
             SwarmEvent::Behaviour(BehaviourEvent::Admission(Streamed { connection, what })) => {
                 self.handle_stream(connection, what);
             }
+            SwarmEvent::Behaviour(BehaviourEvent::Gossip(event)) => self.handle_gossip(event),
             SwarmEvent::Behaviour(BehaviourEvent::Mdns(event)) => self.handle_mdns(event),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.handle_established(connection_id, peer_id, &endpoint);
@@ -443,6 +500,7 @@ impl Driver {
                 (false, send_back_addr, Place::from_multiaddr(local_addr))
             }
         };
+        let local = local.map(|(place, _)| place.socket.ip());
         let key = identity::key_of(&peer);
         let place = Place::from_multiaddr(remote).map(|(place, _)| place);
         let (Some(key), Some(place)) = (key, place) else {
@@ -465,11 +523,17 @@ impl Driver {
             peer,
             outgoing,
             place,
-            local: local.map(|(place, _)| place.socket.ip()),
+            point: endpoint.clone(),
+            // A listener on every interface does not say which; a dial never does.
+            local: local
+                .filter(|ip| !ip.is_unspecified())
+                .or_else(|| way_to(place.socket))
+                .map(|ip| ip.to_canonical()),
             found_by,
             role,
             progress: Arc::new(Progress::new()),
             sync: None,
+            gossip: None,
             join_open: false,
         };
         self.connections.insert(id, connection);
@@ -533,6 +597,7 @@ impl Driver {
             self.hear_everybody();
         }
         self.close_idle_strangers(now);
+        self.close_deaf_links(now);
     }
 
     fn next_deadline(&self) -> Instant {
@@ -542,4 +607,15 @@ impl Driver {
             None => look,
         }
     }
+}
+
+/// Returns which of our addresses the way to another one begins at; nothing is sent to find out.
+fn way_to(remote: SocketAddr) -> Option<IpAddr> {
+    let any: SocketAddr = match remote.ip().to_canonical() {
+        IpAddr::V4(_) => ([0, 0, 0, 0], 0).into(),
+        IpAddr::V6(_) => ([0_u16; 8], 0).into(),
+    };
+    let socket = UdpSocket::bind(any).ok()?;
+    socket.connect((remote.ip().to_canonical(), remote.port())).ok()?;
+    Some(socket.local_addr().ok()?.ip())
 }

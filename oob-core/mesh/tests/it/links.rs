@@ -156,6 +156,7 @@ impl Mortal {
                     transport_secret: Zeroizing::new([seed; 32]),
                     listen: Listen::Explicit(listen.clone()),
                     mdns: false,
+                    beacon: false,
                     private_only: true,
                 };
                 match start(config).await {

@@ -45,6 +45,27 @@ fn files_are_0600_and_folders_0700_whatever_they_were() {
 }
 
 #[test]
+fn a_look_without_the_passphrase_names_what_is_wrong_and_changes_nothing() {
+    let base = tempdir().unwrap();
+    let dir = base.path().join("home");
+    assert!(matches!(Store::inspect(&dir), Err(StoreError::Missing { .. })));
+    assert!(!dir.exists());
+    let store = create(&dir);
+    // Also while it is open, which it is when somebody wonders.
+    assert_eq!(Store::inspect(&dir).unwrap(), FAST);
+    store.close().unwrap();
+    let before = contents(&dir);
+    assert_eq!(Store::inspect(&dir).unwrap(), FAST);
+    let whole = fs::read(dir.join("keyring")).unwrap();
+    fs::write(dir.join("keyring"), &whole[..300]).unwrap();
+    assert!(matches!(Store::inspect(&dir), Err(StoreError::Damaged { .. })));
+    fs::write(dir.join("keyring"), &whole).unwrap();
+    assert_eq!(contents(&dir), before);
+    fs::rename(dir.join("slots"), dir.join("aside")).unwrap();
+    assert!(matches!(Store::inspect(&dir), Err(StoreError::Damaged { .. })));
+}
+
+#[test]
 fn a_store_is_made_once_and_opened_again() {
     let base = tempdir().unwrap();
     let dir = base.path().join("a/b/home");

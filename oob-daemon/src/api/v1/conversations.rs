@@ -8,6 +8,9 @@ use crate::{
 use axum::extract::{Path, State};
 use oob_core::ConversationId;
 
+/// Messages looked at to count those not shown yet: nobody asks how many more than so many there are.
+const UNREAD: usize = 100;
+
 pub(super) async fn list(State(shared): State<Shared>) -> Answer<Conversations> {
     let Some(org) = shared.node.org() else {
         return Ok(Reply(Conversations { conversations: Vec::new() }));
@@ -19,11 +22,14 @@ pub(super) async fn list(State(shared): State<Shared>) -> Answer<Conversations> 
         }
         let person = org.person(&member.id.to_string())?;
         let latest = person.latest(1).await?.pop();
+        let unread = person.unread(UNREAD).await?;
         conversations.push(Conversation {
             conversation: person.conversation().to_string(),
             target: format!("person:{}", member.name),
             member: member.id.to_string(),
             latest: latest.map(entry),
+            member_name: member.name,
+            unread: u64::try_from(unread).unwrap_or(u64::MAX),
         });
     }
     conversations.sort_by(|a, b| a.target.cmp(&b.target));

@@ -1,16 +1,18 @@
 //! `events`: what happens, as server-sent events. The id of each is its number in the store, so a reader that comes back with
 //! `Last-Event-ID` misses nothing, also across restarts of the daemon.
 
-use super::{Shared, problem::Refusal};
+use super::{Shared, listener::Place, problem::Refusal};
+use crate::api::web::Visit;
 use crate::{failure::Failure, schema};
 use axum::{
+    Extension,
     extract::State,
     response::{
         IntoResponse, Response,
         sse::{self, KeepAlive, Sse},
     },
 };
-use futures::{Stream, StreamExt, stream};
+use futures::{Stream, StreamExt, future, stream};
 use hyper::HeaderMap;
 use oob_core::{Cursor, Event, Events};
 use std::{convert::Infallible, time::Duration};
@@ -18,7 +20,12 @@ use std::{convert::Infallible, time::Duration};
 /// How often a quiet stream says that it is alive, so that a reader who is gone gives its place back.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-pub(super) async fn stream(State(shared): State<Shared>, headers: HeaderMap) -> Response {
+pub(super) async fn stream(
+    State(shared): State<Shared>,
+    Extension(place): Extension<Place>,
+    visit: Option<Extension<Visit>>,
+    headers: HeaderMap,
+) -> Response {
     let cursor = match headers
         .get("last-event-id")
         .map(|id| id.to_str().ok().and_then(|id| id.trim().parse().ok()))
@@ -31,9 +38,19 @@ pub(super) async fn stream(State(shared): State<Shared>, headers: HeaderMap) -> 
             return Refusal(failure).into_response();
         }
     };
+    if let Err(failure) = place.becomes_stream() {
+        return Refusal(failure).into_response();
+    }
     let events = shared.node.events(cursor);
     let stop = shared.stop.clone();
-    let stream = numbered(events).take_until(stop.cancelled_owned());
+    // A browser hears no more than it may ask for.
+    let over = async move {
+        match visit {
+            Some(Extension(visit)) => visit.ended().await,
+            None => future::pending().await,
+        }
+    };
+    let stream = numbered(events).take_until(stop.cancelled_owned()).take_until(Box::pin(over));
     Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
 }
 
@@ -77,6 +94,25 @@ fn written(event: Event) -> Option<schema::Event> {
             schema::Event::Joined { member: member.to_string(), name, device: device.to_string() }
         }
         Event::Org { id, name } => schema::Event::Org { org: id.to_string(), name },
+        Event::Alert(alert) => schema::Event::Alert {
+            id: alert.id.to_string(),
+            author: alert.author_id.to_string(),
+            author_name: alert.author,
+            severity: alert.severity.as_str().to_owned(),
+            text: alert.text,
+            issued: alert.issued.into(),
+            expires: alert.expires.into(),
+            outgoing: alert.outgoing,
+        },
+        Event::AlertAcked(acked) => schema::Event::AlertAcked {
+            id: acked.alert.to_string(),
+            member: acked.member.to_string(),
+            name: acked.name,
+            time: acked.time.into(),
+            answer: acked.answer,
+            acked: acked.acked,
+            expected: acked.expected,
+        },
         Event::Peer(peer) => schema::Event::Peer {
             member: peer.member.to_string(),
             device: peer.device.to_string(),

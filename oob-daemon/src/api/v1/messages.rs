@@ -74,8 +74,9 @@ async fn send_one(shared: &Shared, request: SendRequest) -> Result<Sent, Failure
 pub(super) struct Wanted {
     target: String,
     /// Only messages with a larger number.
-    #[serde(default)]
-    after: u64,
+    after: Option<u64>,
+    /// Only messages with a smaller number, the newest of them; a number above the newest gives the newest.
+    before: Option<u64>,
     /// At most so many; a page at most either way.
     limit: Option<usize>,
     /// Only messages stored here at this moment or later.
@@ -89,18 +90,37 @@ pub(super) async fn page(
     let Query(wanted) = wanted.map_err(|e| {
         Failure::new("bad_request", "the query is not what this resource takes")
             .cause(e.body_text())
-            .hint("give target, and if wanted after, limit and since")
+            .hint("give target, and if wanted after or before, limit and since")
     })?;
     let person = find(&shared, &wanted.target)?;
     let limit = wanted.limit.unwrap_or(PAGE).clamp(1, PAGE);
-    let found = person.messages(wanted.after, limit).await?;
-    let next = if found.len() == limit { found.last().map(|message| message.number) } else { None };
+    let found = match (wanted.after, wanted.before) {
+        (Some(_), Some(_)) => {
+            return Err(Failure::new("bad_request", "after and before exclude each other")
+                .hint("ask for one side at a time")
+                .into());
+        }
+        (after, None) => person.messages(after.unwrap_or(0), limit).await?,
+        (None, Some(before)) => person.before(before, limit).await?,
+    };
+    let full = found.len() == limit;
+    let (next, earlier) = match wanted.before {
+        None => (found.last().filter(|_| full).map(|message| message.number), None),
+        Some(_) => {
+            (None, found.first().filter(|first| full && first.number > 1).map(|first| first.number))
+        }
+    };
     let messages = found
         .into_iter()
         .map(entry)
         .filter(|message| wanted.since.is_none_or(|since| message.received >= since))
         .collect();
-    Ok(Reply(MessagePage { conversation: person.conversation().to_string(), messages, next }))
+    Ok(Reply(MessagePage {
+        conversation: person.conversation().to_string(),
+        messages,
+        next,
+        earlier,
+    }))
 }
 
 fn find(shared: &Shared, target: &str) -> Result<Person, Failure> {
@@ -111,6 +131,8 @@ fn find(shared: &Shared, target: &str) -> Result<Person, Failure> {
 
 /// Writes a message as the log shows it.
 pub(super) fn entry(message: Message) -> LogEntry {
+    let (held_by, held_by_names) =
+        message.held_by.into_iter().map(|(id, name)| (id.to_string(), name)).unzip();
     LogEntry {
         id: message.id.to_string(),
         conversation: message.conversation.to_string(),
@@ -119,8 +141,8 @@ pub(super) fn entry(message: Message) -> LogEntry {
         sent: message.sent.into(),
         received: message.received.into(),
         state: message.state.as_str().to_owned(),
-        // Nobody keeps messages for others in this version.
-        held_by: Vec::new(),
+        held_by,
+        held_by_names,
         author_name: message.author,
         number: message.number,
     }

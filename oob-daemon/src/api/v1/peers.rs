@@ -1,7 +1,7 @@
 //! `status` and `peers`.
 
 use super::{Reply, Shared};
-use crate::schema::{Peer, Peers, Status};
+use crate::schema::{Away, Island, Peer, Peers, Status};
 use axum::extract::State;
 use oob_core::{FoundBy, PeerStatus, Transport};
 
@@ -19,6 +19,7 @@ pub(super) async fn status(State(shared): State<Shared>) -> Reply<Status> {
         name: status.me.name,
         org_name,
         note: status.moved_port.map(port_note),
+        island: status.island.into(),
     })
 }
 
@@ -45,6 +46,24 @@ fn sorted(peers: Vec<PeerStatus>) -> Vec<Peer> {
         key(a).cmp(&key(b))
     });
     peers
+}
+
+impl From<oob_core::Island> for Island {
+    fn from(island: oob_core::Island) -> Self {
+        let away = island.away.into_iter().map(|away| {
+            let (heard_by, heard_by_name) =
+                away.heard_by.map(|(id, name)| (id.to_string(), name)).unzip();
+            Away {
+                member: away.member.to_string(),
+                name: away.name,
+                last_heard: away.last_heard.map(Into::into),
+                heard_by,
+                heard_by_name,
+                held: away.held,
+            }
+        });
+        Self { with: island.with, of: island.of, away: away.collect() }
+    }
 }
 
 impl From<PeerStatus> for Peer {

@@ -1,0 +1,372 @@
+//! What comes by gossip: screened on a worker, judged for its neighbours, then given to the rules.
+//!
+//! The verdict goes back to the mesh before the rules run: a member's envelope is passed on while this device still
+//! writes its own copy. What only the rules can check is not passed on here; they publish it themselves if it is news.
+
+use crate::{
+    commands::Commands,
+    error::Error,
+    screen::{Heard, Held, Judged, judge_gossip},
+};
+use oob_engine::{
+    Input,
+    envelope::Screened,
+    input::Arrived,
+    snapshot::{ScreenKeys, Snapshot},
+};
+use oob_mesh::{Gossip, Mesh, Verdict};
+use oob_proto::{DeviceId, TransportKey};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    time::sleep_until,
+};
+
+/// Messages that may wait for the screening: the mesh lets no more exist at a time.
+const WAITING: usize = 4_096;
+
+/// Messages taken at once, and the bytes after which no further one is.
+const BATCH: usize = 64;
+const BATCH_BYTES: usize = 256 * 1024;
+
+/// What one neighbour passes on of one author unasked, per second over a while and at once. What is above comes by sync,
+/// which is paced by whoever receives.
+const RATE: f64 = 50.0;
+const BURST: f64 = 200.0;
+
+/// Pairs of neighbour and author that are counted: 64 neighbours of 64 devices.
+const PAIRS: usize = 4_096;
+
+/// Envelopes of one neighbour that cannot be judged yet, bytes, and neighbours of whom such are held. The stream of a
+/// neighbour holds more; gossip is a short cut and may be lost.
+const HELD_BYTES: u64 = 1024 * 1024;
+const HELD_NEIGHBOURS: usize = 64;
+
+/// How much each neighbour may still pass on of each author; of records whose author only the rules can tell, under none.
+#[derive(Default)]
+struct Budgets(BTreeMap<(TransportKey, Option<DeviceId>), (f64, Instant)>);
+
+impl Budgets {
+    /// Takes one message; says whether there was room for it.
+    fn take(&mut self, from: TransportKey, author: Option<DeviceId>, now: Instant) -> bool {
+        let refilled = |left: f64, at: Instant| {
+            (left + now.saturating_duration_since(at).as_secs_f64() * RATE).min(BURST)
+        };
+        if self.0.len() >= PAIRS && !self.0.contains_key(&(from, author)) {
+            // Whoever has all of it is as good as new.
+            self.0.retain(|_, (left, at)| refilled(*left, *at) < BURST);
+            if self.0.len() >= PAIRS {
+                return false;
+            }
+        }
+        let (left, at) = self.0.entry((from, author)).or_insert((BURST, now));
+        *left = refilled(*left, *at);
+        *at = now;
+        if *left < 1.0 {
+            return false;
+        }
+        *left -= 1.0;
+        true
+    }
+}
+
+/// What is to be done with one message.
+struct Fate {
+    verdict: Verdict,
+    for_rules: Option<Arrived>,
+}
+
+impl Fate {
+    const fn ends(verdict: Verdict) -> Self {
+        Self { verdict, for_rules: None }
+    }
+}
+
+/// The task that takes gossip.
+pub(super) struct Reader {
+    pub(super) messages: mpsc::Receiver<Gossip>,
+    pub(super) mesh: Mesh,
+    pub(super) commands: Commands,
+    pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
+}
+
+/// What the task remembers.
+#[derive(Default)]
+struct Memory {
+    budgets: Budgets,
+    held: BTreeMap<TransportKey, Held>,
+    judged_under: Arc<ScreenKeys>,
+}
+
+impl Reader {
+    /// Takes gossip until the mesh or the rules have ended.
+    pub(super) async fn run(mut self) {
+        // An error is the end of the rules; there is nobody to tell it to.
+        let _ = self.read().await;
+    }
+
+    async fn read(&mut self) -> Result<(), Error> {
+        let mut memory = Memory::default();
+        loop {
+            let first = tokio::select! {
+                biased;
+                message = self.messages.recv() => match message {
+                    Some(message) => Some(message),
+                    None => return Ok(()),
+                },
+                changed = self.snapshots.changed(), if !memory.held.is_empty() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                    None
+                }
+                () = late(&memory.held) => None,
+            };
+            let keys = Arc::clone(&self.snapshots.borrow_and_update().screening);
+            self.retry(&mut memory, &keys).await?;
+            if let Some(first) = first {
+                let batch = self.gather(first);
+                self.pass(batch, &keys, &mut memory).await?;
+            }
+        }
+    }
+
+    fn gather(&mut self, first: Gossip) -> Vec<Gossip> {
+        let mut bytes = first.data.len();
+        let mut batch = vec![first];
+        while batch.len() < BATCH
+            && bytes < BATCH_BYTES
+            && let Ok(message) = self.messages.try_recv()
+        {
+            bytes = bytes.saturating_add(message.data.len());
+            batch.push(message);
+        }
+        batch
+    }
+
+    async fn pass(
+        &self,
+        batch: Vec<Gossip>,
+        keys: &Arc<ScreenKeys>,
+        memory: &mut Memory,
+    ) -> Result<(), Error> {
+        let bytes = batch.iter().map(|message| message.data.clone()).collect();
+        let heard = judge_gossip(bytes, keys).await;
+        // The verdicts of a batch first, so that nobody further on waits for our disk.
+        let mut for_rules = Vec::new();
+        for (message, heard) in batch.into_iter().zip(heard) {
+            let author = self.device_of(&message.from);
+            let fate = decide(memory, message.from, author, heard, Instant::now());
+            self.mesh.verdict(message.id, message.from, fate.verdict).await;
+            for_rules.extend(fate.for_rules.map(|arrived| (message, arrived)));
+        }
+        for (message, arrived) in for_rules {
+            // The message keeps its share of what may wait until here.
+            self.give(message.from, arrived).await?;
+        }
+        Ok(())
+    }
+
+    fn device_of(&self, key: &TransportKey) -> Option<DeviceId> {
+        self.snapshots.borrow().roster.by_transport(key).map(|device| device.id)
+    }
+
+    async fn retry(&self, memory: &mut Memory, keys: &Arc<ScreenKeys>) -> Result<(), Error> {
+        let other_keys = !Arc::ptr_eq(keys, &memory.judged_under);
+        memory.judged_under = Arc::clone(keys);
+        let now = Instant::now();
+        let mut known = Vec::new();
+        for (from, held) in &mut memory.held {
+            if other_keys {
+                known.extend(held.retry(keys).await.into_iter().map(|arrived| (*from, arrived)));
+            }
+            // What waited too long is not refused to anybody: it was given to us unasked.
+            drop(held.expire(now));
+        }
+        memory.held.retain(|_, held| !held.is_empty());
+        for (from, arrived) in known {
+            if matches!(arrived.frame, Screened::Envelope(_)) {
+                self.give(from, arrived).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn give(&self, from: TransportKey, arrived: Arrived) -> Result<(), Error> {
+        self.commands.input(Input::Gossip { from, frame: Box::new(arrived) }).await
+    }
+}
+
+/// Decides about one message; `neighbour` is the device that passed it on.
+fn decide(
+    memory: &mut Memory,
+    from: TransportKey,
+    neighbour: Option<DeviceId>,
+    heard: Heard,
+    now: Instant,
+) -> Fate {
+    let judged = match heard {
+        Heard::Judged(judged) => *judged,
+        Heard::Altered => return Fate::ends(Verdict::Ignore),
+        Heard::NotForGossip => return Fate::ends(Verdict::Reject),
+    };
+    let arrived = match judged {
+        Judged::Now(arrived) => arrived,
+        Judged::NotYet(waiting) => {
+            if memory.held.len() < HELD_NEIGHBOURS || memory.held.contains_key(&from) {
+                let held = memory.held.entry(from).or_insert_with(|| Held::of(HELD_BYTES));
+                drop(held.push(waiting, now));
+            }
+            return Fate::ends(Verdict::Ignore);
+        }
+    };
+    match &arrived.frame {
+        Screened::Envelope(envelope) => {
+            let author = envelope.device;
+            if memory.budgets.take(from, Some(author), now) {
+                Fate { verdict: Verdict::Accept, for_rules: Some(arrived) }
+            } else {
+                // What its author gives us itself is not passed on so fast, but it is ours to have.
+                let own = neighbour == Some(author);
+                Fate { verdict: Verdict::Ignore, for_rules: own.then_some(arrived) }
+            }
+        }
+        Screened::Other(_) => {
+            let room = memory.budgets.take(from, None, now);
+            Fate { verdict: Verdict::Ignore, for_rules: room.then_some(arrived) }
+        }
+        Screened::Refused(refusal) => {
+            tracing::debug!(?refusal, "refused a message of a neighbour");
+            Fate::ends(Verdict::Reject)
+        }
+    }
+}
+
+/// Waits until the oldest held envelope has waited too long; for ever where nothing is held.
+async fn late(held: &BTreeMap<TransportKey, Held>) {
+    match held.values().filter_map(Held::deadline).min() {
+        Some(deadline) => sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Makes the queue to the task.
+pub(super) fn queue() -> (mpsc::Sender<Gossip>, mpsc::Receiver<Gossip>) {
+    mpsc::channel(WAITING)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::screen::tests::{Author, author, keys, sealed};
+    use oob_proto::{
+        Message,
+        wire::{self, Frame, frame::Kind},
+    };
+    use std::time::Duration;
+
+    const A: [u8; 32] = [1; 32];
+    const B: [u8; 32] = [2; 32];
+
+    async fn fate(memory: &mut Memory, keys: &Arc<ScreenKeys>, bytes: Vec<u8>) -> Fate {
+        let heard = judge_gossip(vec![bytes.into()], keys).await.pop().unwrap();
+        decide(memory, A.into(), None, heard, Instant::now())
+    }
+
+    fn frame(kind: Kind) -> Vec<u8> {
+        Frame::new(kind).encode_to_vec()
+    }
+
+    #[tokio::test]
+    async fn a_members_envelope_is_passed_on_and_a_forged_one_is_the_neighbours_fault() {
+        let author = author();
+        let keys = keys(&author, true);
+        let mut memory = Memory::default();
+        let good = fate(&mut memory, &keys, sealed(&author, 1).to_vec()).await;
+        assert_eq!(good.verdict, Verdict::Accept);
+        assert!(good.for_rules.is_some());
+
+        let forger = Author::like(&author);
+        let forged = fate(&mut memory, &keys, sealed(&forger, 2).to_vec()).await;
+        assert!(forged.verdict == Verdict::Reject && forged.for_rules.is_none());
+        for bytes in [vec![], vec![0xff; 40], frame(Kind::Hello(wire::Hello::default()))] {
+            let refused = fate(&mut memory, &keys, bytes).await;
+            assert!(refused.verdict == Verdict::Reject && refused.for_rules.is_none());
+        }
+        let mut long = sealed(&author, 3).to_vec();
+        long.resize(20_000, 0);
+        assert_eq!(fate(&mut memory, &keys, long).await.verdict, Verdict::Reject);
+    }
+
+    /// Bytes that mean the same would go round under a new id each, as often as somebody alters them.
+    #[tokio::test]
+    async fn the_same_envelope_in_other_bytes_goes_nowhere() {
+        let author = author();
+        let keys = keys(&author, true);
+        let mut memory = Memory::default();
+        let bytes = sealed(&author, 1);
+        let mut aged = Frame::read(&bytes).unwrap();
+        aged.age = 7;
+        let mut unknown = bytes.to_vec();
+        unknown.extend_from_slice(&[0xf8, 0x07, 0x01]);
+        for altered in [aged.encode_to_vec(), unknown] {
+            let fate = fate(&mut memory, &keys, altered).await;
+            assert!(fate.verdict == Verdict::Ignore && fate.for_rules.is_none());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_only_the_rules_can_check_goes_to_them_and_no_further() {
+        let keys = keys(&author(), true);
+        let mut memory = Memory::default();
+        let signed = wire::Signed { payload: vec![1], ..Default::default() };
+        for kind in [Kind::RelayCert(signed.clone()), Kind::AlertAck(signed)] {
+            let fate = fate(&mut memory, &keys, frame(kind)).await;
+            assert!(fate.verdict == Verdict::Ignore && fate.for_rules.is_some());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_judged_yet_is_held_within_bounds_and_not_passed_on() {
+        let author = author();
+        let keys = keys(&author, false);
+        let mut memory = Memory::default();
+        for seq in 0..3_000 {
+            let fate = fate(&mut memory, &keys, sealed(&author, seq).to_vec()).await;
+            assert!(fate.verdict == Verdict::Ignore && fate.for_rules.is_none());
+        }
+        assert_eq!(memory.held.len(), 1);
+        let known = crate::screen::tests::keys(&author, true);
+        let back = memory.held.values_mut().next().unwrap().retry(&known).await.len();
+        assert!((1_000..2_500).contains(&back), "{back} of a mebibyte");
+    }
+
+    #[test]
+    fn one_neighbour_passes_on_so_much_of_one_author_and_as_much_of_another() {
+        let mut budgets = Budgets::default();
+        let start = Instant::now();
+        let (one, other) = (Some(DeviceId::from([1; 32])), Some(DeviceId::from([2; 32])));
+        let mut burst = |from: [u8; 32], author, now| {
+            (0..1_000).filter(|_| budgets.take(from.into(), author, now)).count()
+        };
+        assert_eq!(burst(A, one, start), 200);
+        assert_eq!(burst(A, other, start), 200);
+        assert_eq!(burst(B, one, start), 200);
+        assert_eq!(burst(A, one, start + Duration::from_secs(1)), 50);
+        assert_eq!(burst(A, one, start + Duration::from_secs(60)), 200);
+    }
+
+    #[test]
+    fn made_up_pairs_take_no_more_room_than_there_is() {
+        let mut budgets = Budgets::default();
+        let start = Instant::now();
+        for n in 0..10_000_u32 {
+            let mut device = [0; 32];
+            device[..4].copy_from_slice(&n.to_be_bytes());
+            budgets.take(A.into(), Some(device.into()), start);
+        }
+        assert_eq!(budgets.0.len(), PAIRS);
+        assert!(!budgets.take(B.into(), None, start));
+        assert!(budgets.take(B.into(), None, start + Duration::from_secs(9)));
+    }
+}
