@@ -121,6 +121,8 @@ impl Book {
             },
             Event::Joined { .. } => "somebody joined".to_owned(),
             Event::Org { .. } => "joined".to_owned(),
+            Event::Alert(_) => "alerted".to_owned(),
+            Event::AlertAcked { .. } => "somebody answered".to_owned(),
         }
     }
 

@@ -10,7 +10,7 @@ const SEEDS: u64 = 20;
 
 /// Worlds that are small enough for a build without optimisation. `.ci/run` runs the full size.
 fn small(faults: Faults) -> Settings {
-    Settings { nodes: 6, minutes: 4, messages: 120, faults, ..Settings::default() }
+    Settings { nodes: 5, minutes: 3, messages: 110, faults, ..Settings::default() }
 }
 
 fn jobs() -> usize {
