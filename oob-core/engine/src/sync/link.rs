@@ -189,6 +189,15 @@ impl Link {
         records < limits::CREDIT_RECORDS && bytes < limits::CREDIT_BYTES
     }
 
+    /// Records and bytes sent that no credit came back for.
+    #[cfg(feature = "sim")]
+    pub(crate) fn ahead(&self) -> (u64, u64) {
+        (
+            self.sent.records.saturating_sub(self.credit.records),
+            self.sent.bytes.saturating_sub(self.credit.bytes),
+        )
+    }
+
     /// Counts a record that goes out.
     pub(crate) fn count_sent(&mut self, bytes: usize) {
         self.sent.records = self.sent.records.saturating_add(1);
