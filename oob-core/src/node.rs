@@ -111,7 +111,8 @@ impl NodeBuilder {
     pub async fn spawn(self) -> Result<Node, Error> {
         let started = Instant::now();
         let Self { home, config } = self;
-        let folder = home.folder.clone().unwrap_or_default();
+        let kept = home.folder.clone();
+        let folder = kept.clone().unwrap_or_default();
         let opening = config.clone();
         let opened = tokio::task::spawn_blocking(move || home::open_or_make(home, &opening))
             .await
@@ -125,7 +126,7 @@ impl NodeBuilder {
                 return Err(error.into());
             }
         };
-        let parts = actor::start(opened.engine, keys, mesh, mesh_events).await?;
+        let parts = actor::start(opened.engine, kept, keys, mesh, mesh_events).await?;
         let handle = Handle {
             gate: parts.gate,
             history: parts.history,

@@ -12,6 +12,7 @@ mod gossip;
 mod links;
 mod reader;
 mod rules;
+mod shelf;
 mod tasks;
 
 use crate::error::Error;

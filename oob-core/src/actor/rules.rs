@@ -1,7 +1,7 @@
 //! The thread that owns the rules and the store: takes what is queued into one batch, makes it durable, and only then
 //! lets anything of it out.
 
-use super::{Live, links::Links};
+use super::{Live, links::Links, shelf::Shelf};
 use crate::{
     commands::{CommandQueue, Fate, Next, Work},
     error::Error,
@@ -67,6 +67,7 @@ struct Waiting {
 /// Starts the thread; `ended` tells when it is over, its result why.
 pub(crate) fn start(
     engine: Engine,
+    shelf: Shelf,
     queue: CommandQueue,
     outlets: Outlets,
     fate: Arc<Fate>,
@@ -74,7 +75,7 @@ pub(crate) fn start(
 ) -> std::io::Result<JoinHandle<Result<(), Error>>> {
     std::thread::Builder::new().name("oob-rules".into()).spawn(move || {
         let mut waiting = Waiting::default();
-        let run = AssertUnwindSafe(|| run(engine, &queue, &outlets, &mut waiting));
+        let run = AssertUnwindSafe(|| run(engine, shelf, &queue, &outlets, &mut waiting));
         let result = match catch_unwind(run) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(cause)) => {
@@ -98,6 +99,7 @@ pub(crate) fn start(
 
 fn run(
     mut engine: Engine,
+    mut shelf: Shelf,
     queue: &CommandQueue,
     outlets: &Outlets,
     waiting: &mut Waiting,
@@ -108,6 +110,7 @@ fn run(
         mono_ms: u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
     };
     loop {
+        shelf.look(&mut engine, Instant::now());
         let mut next = queue.ready();
         if matches!(next, Next::Nothing) {
             // Nobody waits: the disk may catch up now, off everybody's way.
@@ -250,7 +253,7 @@ mod tests {
             publish: Box::new(|_| {}),
         };
         let ended = CancellationToken::new();
-        let thread = start(engine, queue, outlets, fate, ended.clone()).unwrap();
+        let thread = start(engine, Shelf::new(None), queue, outlets, fate, ended.clone()).unwrap();
         Running { commands, snapshots, ended, thread }
     }
 

@@ -5,6 +5,7 @@ use super::{
     links::Links,
     reader::Reader,
     rules::{self, Learned, Outlets},
+    shelf::Shelf,
 };
 use crate::{
     beacon::{self, Beacons},
@@ -22,6 +23,7 @@ use oob_mesh::{FoundBy, Gossip, Link, Mesh, MeshEvent, Topic};
 use oob_proto::TransportKey;
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
     sync::{Arc, OnceLock, atomic::AtomicU64},
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -70,6 +72,7 @@ struct Shared {
 /// Starts the thread and the tasks.
 pub(crate) async fn start(
     engine: Engine,
+    folder: Option<PathBuf>,
     keys: LocalKeys,
     mesh: Mesh,
     mesh_events: mpsc::Receiver<MeshEvent>,
@@ -97,7 +100,8 @@ pub(crate) async fn start(
         publish: Box::new(publish),
     };
     let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
-    let thread = match rules::start(engine, queue, outlets, fate, ended.clone()) {
+    let thread = match rules::start(engine, Shelf::new(folder), queue, outlets, fate, ended.clone())
+    {
         Ok(thread) => thread,
         Err(error) => {
             mesh.shutdown().await;
