@@ -1,6 +1,7 @@
-//! Takes connections: bounded in number and in the time a request's head may take, from this user only on the socket.
+//! Takes connections: bounded in number, in the time a request's head may take and in that a reader may take nothing, from
+//! this user only on the socket.
 
-use super::{Access, Shared, problem::Refusal, socket_router, tcp_router};
+use super::{Access, Shared, patience::Patient, problem::Refusal, socket_router, tcp_router};
 use crate::failure::Failure;
 use axum::{Router, response::IntoResponse};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -185,7 +186,8 @@ where
         request.extensions_mut().insert(place.clone());
         service.call(request)
     });
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let stream = TokioIo::new(Patient::new(stream));
+    let mut connection = std::pin::pin!(builder.serve_connection(stream, service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = stop.cancelled() => {

@@ -4,6 +4,7 @@
 mod access;
 mod body;
 mod listener;
+mod patience;
 mod problem;
 mod resources;
 mod v1;
