@@ -42,11 +42,13 @@ impl State {
             }
             let ago_ms = u64::from(heard.ago_s).saturating_mul(1_000);
             let now_ms = cx.now.mono_ms;
-            let told = HeardOf::new(by, ago_ms, now_ms);
-            let known = self.nearby.get(&device);
-            // A second of difference is rounding, and no news.
-            if known.is_none_or(|known| {
+            let own_word = by == from;
+            let ended = own_word && ago_ms > 0;
+            let told = HeardOf::new(by, ended, ago_ms, now_ms);
+            // A second of difference is rounding, and no news; whose word it was may take it back.
+            if self.nearby.get(&device).is_none_or(|known| {
                 told.ago_ms(now_ms).saturating_add(1_000) < known.ago_ms(now_ms)
+                    || (own_word && known.by == from && known.ended != ended)
             }) {
                 self.nearby.insert(device, told);
                 self.changed = true;
@@ -78,7 +80,7 @@ impl State {
         for (device, known) in self.neighbours.iter().filter(|(_, known)| known.last_heard_ms > 0) {
             let ago_ms = match self.links.has_device(device) {
                 true => 0,
-                false => now.wall_ms.saturating_sub(known.last_heard_ms),
+                false => now.wall_ms.saturating_sub(known.last_heard_ms).max(1),
             };
             let told = heard.entry(*device).or_insert((me, ago_ms));
             if ago_ms <= told.1 {
@@ -96,7 +98,8 @@ impl State {
             all.into_iter().take(limits::NEARBY).map(|(device, (by, ago_ms))| wire::Heard {
                 device: device.short().to_vec(),
                 by: by.short().to_vec(),
-                ago_s: u32::try_from(ago_ms / 1_000).unwrap_or(u32::MAX),
+                // Rounded up: 0 says that a stream leads there now.
+                ago_s: u32::try_from(ago_ms.div_ceil(1_000)).unwrap_or(u32::MAX),
             });
         let nearby = wire::Nearby { heard: heard.collect() };
         if nearby.heard.is_empty() {
@@ -125,7 +128,7 @@ impl State {
         let view = self.nearby.iter().filter(|(device, _)| !self.links.has_device(device));
         let view = view.map(|(device, heard)| {
             let heard_ms = wall_ms.saturating_sub(heard.ago_ms(mono_ms));
-            (*device, Nearby { by: heard.by, heard_ms })
+            (*device, Nearby { by: heard.by, heard_ms, ended: heard.ended })
         });
         view.filter(|(device, heard)| {
             let own = self.neighbours.get(device).map_or(0, |known| known.last_heard_ms);

@@ -48,6 +48,8 @@ pub struct Nearby {
     pub by: DeviceId,
     /// Milliseconds since 1970, by this device's clock.
     pub heard_ms: u64,
+    /// Whether that device says that no stream leads there any more. Known of direct neighbours' own words only.
+    pub ended: bool,
 }
 
 /// Own messages that a person does not have yet.

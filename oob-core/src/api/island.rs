@@ -73,6 +73,17 @@ impl Island {
         })
     }
 
+    /// Returns the people with a device in reach: everybody who is not away.
+    pub(super) fn in_reach(
+        snapshot: &Snapshot,
+        linked: &BTreeSet<DeviceId>,
+        now_ms: u64,
+    ) -> BTreeSet<MemberId> {
+        let away = Self::of(snapshot, linked, now_ms).away;
+        let away: BTreeSet<MemberId> = away.into_iter().map(|away| away.member).collect();
+        snapshot.roster.members.keys().filter(|member| !away.contains(*member)).copied().collect()
+    }
+
     fn from(known: &Known<'_>) -> Self {
         let reached = reached(known);
         let mut away: Vec<Away> = known
@@ -112,6 +123,7 @@ fn reached(known: &Known<'_>) -> BTreeSet<DeviceId> {
             let lost_ms =
                 known.last_heard.get(device).map_or(0, |ms| ms.saturating_add(TOGETHER_MS));
             reached.contains(&near.by)
+                && !near.ended
                 && known.now_ms.saturating_sub(near.heard_ms) <= FRESH_MS
                 && near.heard_ms > lost_ms
         });
@@ -151,6 +163,16 @@ mod tests {
 
     /// Dana (device 1, this one), Sam (2), Rosa (3), Eli (4) at second 1,000.
     fn told(linked: &[u8], nearby: &[(u8, u8, u64)], heard: &[(u8, u64)], held: u64) -> Island {
+        told_with(linked, nearby, &[], heard, held)
+    }
+
+    fn told_with(
+        linked: &[u8],
+        nearby: &[(u8, u8, u64)],
+        ended: &[u8],
+        heard: &[(u8, u64)],
+        held: u64,
+    ) -> Island {
         let devices: Vec<[DeviceId; 1]> = (1..=4).map(|n| [device(n)]).collect();
         let names = ["Dana", "Sam", "Rosa", "Eli"];
         let people = (1..=4_u8).zip(names).zip(&devices);
@@ -161,7 +183,11 @@ mod tests {
             last_heard: &heard.iter().map(|(n, s)| (device(*n), s * 1_000)).collect(),
             nearby: &nearby
                 .iter()
-                .map(|(n, by, s)| (device(*n), Nearby { by: device(*by), heard_ms: s * 1_000 }))
+                .map(|(n, by, s)| {
+                    let heard_ms = s * 1_000;
+                    let ended = ended.contains(n);
+                    (device(*n), Nearby { by: device(*by), heard_ms, ended })
+                })
                 .collect(),
             owed: &[(member(3), Owed { messages: 5, held })].into_iter().collect(),
             now_ms: 1_000_000,
@@ -200,6 +226,17 @@ mod tests {
         assert_eq!(told(&[2, 4], &[(3, 2, 997)], &[(3, 994)], 0).with, 4);
         // Two who vouch for each other only are not thereby here.
         assert_eq!(told(&[2], &[(3, 4, 999), (4, 3, 999)], &[], 0).with, 2);
+    }
+
+    #[test]
+    fn who_is_said_to_have_left_is_away_at_once() {
+        let chain = [(3, 2, 998), (4, 3, 998)];
+        assert_eq!(told_with(&[2], &chain, &[], &[], 0).with, 4, "the control");
+        // Sam lost Rosa two seconds ago, and with her whom she heard.
+        let island = told_with(&[2], &chain, &[3], &[], 0);
+        assert_eq!(names(&island), ["Eli", "Rosa"]);
+        let rosa = island.away.iter().find(|away| away.name == "Rosa").unwrap();
+        assert_eq!(rosa.heard_by, Some((member(2), "Sam".to_owned())));
     }
 
     #[test]

@@ -6,16 +6,18 @@ use oob_proto::DeviceId;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HeardOf {
     pub(crate) by: DeviceId,
+    /// Whether who heard it says itself that no stream leads to it any more.
+    pub(crate) ended: bool,
     /// `Now::mono_ms`; what lies before this run is 0 and a rest.
     mono_ms: u64,
     before_ms: u64,
 }
 
 impl HeardOf {
-    /// Somebody heard it so long before `now_ms`.
-    pub(crate) fn new(by: DeviceId, ago_ms: u64, now_ms: u64) -> Self {
+    /// Somebody heard it so long before `now_ms`, and may have said that this has ended.
+    pub(crate) fn new(by: DeviceId, ended: bool, ago_ms: u64, now_ms: u64) -> Self {
         let mono_ms = now_ms.saturating_sub(ago_ms);
-        Self { by, mono_ms, before_ms: ago_ms.saturating_sub(now_ms) }
+        Self { by, ended, mono_ms, before_ms: ago_ms.saturating_sub(now_ms) }
     }
 
     /// How long ago that is.

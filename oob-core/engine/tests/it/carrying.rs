@@ -396,3 +396,25 @@ fn people_see_who_heard_whom() {
     let ago = now - near.heard_ms;
     assert!((230_000..=260_000).contains(&ago), "heard {ago} ms ago");
 }
+
+/// Who is heard through a neighbour counts as there only as long as that neighbour says so.
+#[test]
+fn a_neighbour_takes_back_that_somebody_is_near() {
+    let mut world = acquainted(&["Dana", "Sam", "Rosa"]);
+    world.connect(0, 1);
+    let link = world.connect(1, 2);
+    world.settle();
+    let rosa = world.engine(2).snapshot().me.device;
+    assert!(!world.engine(0).snapshot().nearby[&rosa].ended);
+    world.pass(2_000);
+    world.settle();
+    world.cut(link);
+    world.pass(2_000);
+    world.settle();
+    let near = world.engine(0).snapshot().nearby[&rosa];
+    assert!(near.ended, "told within two seconds");
+    world.connect(1, 2);
+    world.pass(2_000);
+    world.settle();
+    assert!(!world.engine(0).snapshot().nearby[&rosa].ended, "and that she is back");
+}
