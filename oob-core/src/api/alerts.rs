@@ -1,9 +1,10 @@
 //! Raising, answering and reading alerts.
 
-use super::{AlertOptions, AlertStatus};
+use super::{AlertOptions, AlertStatus, Island};
 use crate::{
     error::{Error, ErrorKind},
     handle::Handle,
+    home::wall_ms,
     query,
 };
 use oob_engine::{
@@ -156,12 +157,14 @@ impl Alerts {
         }
     }
 
-    /// The newest snapshot, and the people who have a device in reach, this one's own person among them.
+    /// The newest snapshot, and the people who have a device in reach, over a link of this node or over somebody else, as
+    /// the status has it; this one's own person among them.
     fn surroundings(&self) -> (Arc<Snapshot>, BTreeSet<MemberId>) {
         let snapshot = self.handle.snapshot();
         let links = self.handle.mesh().peers();
-        let near = links.iter().filter_map(|link| snapshot.roster.by_transport(&link.key));
-        let in_reach = near.map(|device| device.member).chain(snapshot.me.member).collect();
+        let linked = links.iter().filter_map(|link| snapshot.roster.by_transport(&link.key));
+        let linked = linked.map(|device| device.id).collect();
+        let in_reach = Island::in_reach(&snapshot, &linked, wall_ms());
         (snapshot, in_reach)
     }
 }
