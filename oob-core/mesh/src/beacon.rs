@@ -146,11 +146,13 @@ impl Sockets {
             self.joined_4.retain(|index| wanted.contains(index));
             for index in wanted {
                 let at = InterfaceIndexOrAddress::Index(index);
-                // Without multicast there, broadcasts are heard all the same.
-                if self.joined_4.insert(index)
-                    && let Err(error) = socket.join_multicast_v4_n(&GROUP_4, &at)
-                {
-                    tracing::debug!(%error, index, "no IPv4 multicast on an interface");
+                if self.joined_4.contains(&index) {
+                    continue;
+                }
+                // Without multicast there, broadcasts are heard all the same; it is tried again with the next change.
+                match socket.join_multicast_v4_n(&GROUP_4, &at) {
+                    Ok(()) => drop(self.joined_4.insert(index)),
+                    Err(error) => tracing::debug!(%error, index, "no IPv4 multicast there"),
                 }
             }
         }
@@ -162,10 +164,12 @@ impl Sockets {
             }
             self.joined_6.retain(|index| wanted.contains(index));
             for index in wanted {
-                if self.joined_6.insert(index)
-                    && let Err(error) = socket.join_multicast_v6(&GROUP_6, index)
-                {
-                    tracing::debug!(%error, index, "no IPv6 multicast on an interface");
+                if self.joined_6.contains(&index) {
+                    continue;
+                }
+                match socket.join_multicast_v6(&GROUP_6, index) {
+                    Ok(()) => drop(self.joined_6.insert(index)),
+                    Err(error) => tracing::debug!(%error, index, "no IPv6 multicast there"),
                 }
             }
         }

@@ -1,11 +1,11 @@
 //! The addresses of this machine, and being told when they change.
 
 use futures::StreamExt;
-use if_addrs::IfAddr;
+use if_addrs::{IfAddr, Interface};
 use if_watch::tokio::IfWatcher;
 use std::{
     collections::BTreeSet,
-    future,
+    future, io,
     net::{IpAddr, Ipv4Addr},
     time::Duration,
 };
@@ -32,13 +32,22 @@ pub(crate) struct Local {
     pub(crate) broadcast: Option<Ipv4Addr>,
 }
 
-/// Returns the addresses there are now; none if the system does not tell.
-pub(crate) fn list() -> BTreeSet<Local> {
-    let all = if_addrs::get_if_addrs().unwrap_or_else(|error| {
-        tracing::debug!(%error, "cannot read the addresses of this machine");
-        Vec::new()
-    });
-    all.into_iter()
+/// Returns the addresses there are now. `None` if the system does not tell, for want of a file to ask with for instance:
+/// that says nothing of the addresses, which are still there.
+pub(crate) fn list() -> Option<BTreeSet<Local>> {
+    read(if_addrs::get_if_addrs())
+}
+
+fn read(told: io::Result<Vec<Interface>>) -> Option<BTreeSet<Local>> {
+    let all = match told {
+        Ok(all) => all,
+        Err(error) => {
+            tracing::debug!(%error, "cannot read the addresses of this machine");
+            return None;
+        }
+    };
+    let locals = all
+        .into_iter()
         .filter(|interface| !interface.is_loopback() && interface.is_oper_up())
         .filter_map(|interface| {
             let broadcast = match &interface.addr {
@@ -46,9 +55,8 @@ pub(crate) fn list() -> BTreeSet<Local> {
                 IfAddr::V6(_) => None,
             };
             Some(Local { ip: interface.ip(), index: interface.index?, broadcast })
-        })
-        .take(MOST)
-        .collect()
+        });
+    Some(locals.take(MOST).collect())
 }
 
 /// Tells of changes.
@@ -91,5 +99,17 @@ async fn told(watcher: &mut Option<IfWatcher>) -> bool {
     match watcher {
         Some(watcher) => matches!(watcher.next().await, Some(Ok(_))),
         None => future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A system short of files could not say which addresses there are. That was taken for none, and every link was closed.
+    #[test]
+    fn a_system_that_cannot_tell_its_addresses_has_not_lost_them() {
+        assert_eq!(read(Err(io::ErrorKind::OutOfMemory.into())), None);
+        assert_eq!(read(Ok(Vec::new())), Some(BTreeSet::new()), "the control");
     }
 }

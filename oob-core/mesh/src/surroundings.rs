@@ -58,7 +58,7 @@ impl Surroundings {
     /// Runs until nobody holds the mesh any more, or it is ended from outside.
     pub(crate) async fn run(mut self) {
         let mut watch = Watch::new();
-        let mut locals = interfaces::list();
+        let mut locals = interfaces::list().unwrap_or_default();
         let now = Instant::now();
         let mut air = self.beacons.take().map(|to_send| {
             let mut sockets = Sockets::open();
@@ -70,7 +70,7 @@ impl Surroundings {
             tokio::select! {
                 () = watch.due() => {
                     let listed = interfaces::list();
-                    if listed != locals {
+                    if let Some(listed) = listed.filter(|listed| *listed != locals) {
                         let before = std::mem::replace(&mut locals, listed);
                         if !self.tell(&before, &locals).await {
                             return;
