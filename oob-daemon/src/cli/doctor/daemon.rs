@@ -45,7 +45,7 @@ pub(super) async fn look(home: &Home) -> Running {
     }
 }
 
-/// Returns the process that has the store open, 0 where its number cannot be read. Looks without taking the lock.
+/// Returns the process that has the store open, 0 where its number cannot be read.
 fn holder(home: &Home) -> Option<u32> {
     let file = fs::File::open(home.path().join("lock")).ok()?;
     match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockShared) {
@@ -81,6 +81,12 @@ impl Running {
                 fine(NAME, format!("runs as process {pid} and answers"))
             }
             Self::Answers { pid: None, .. } => fine(NAME, "runs and answers"),
+            // `kill 0` would end whoever types it.
+            Self::Silent { holder: Some(0), .. } => wrong(
+                NAME,
+                "a process that cannot be named has the store open and does not answer",
+                "it may still be starting; if it stays so, look for it: ps -C oob; end it by its number, then: oob up",
+            ),
             Self::Silent { holder: Some(pid), .. } => wrong(
                 NAME,
                 format!("process {pid} has the store open and does not answer"),
@@ -216,6 +222,10 @@ mod tests {
         let failure = Failure::new("not_running", "no daemon is running");
         let found = Running::Silent { failure: failure.clone(), holder: Some(4711) }.check();
         assert!(!found.ok && found.hint.unwrap().contains("kill 4711"));
+        fs::write(dir.path().join("lock"), "-1\n").unwrap();
+        assert_eq!(holder(&home), Some(0));
+        let found = Running::Silent { failure: failure.clone(), holder: holder(&home) }.check();
+        assert!(!found.ok && !found.hint.unwrap().contains("kill 0"));
         let found = Running::Silent { failure, holder: None }.check();
         assert!(!found.ok && found.hint.unwrap().contains("oob up"));
     }
