@@ -68,7 +68,10 @@ impl Beacons {
         time_s: u64,
     ) -> Option<Bytes> {
         let Places { tcp, udp, addresses } = Places::of(listening)?;
-        let previous = self.made % PREVIOUS == PREVIOUS - 1;
+        // Whoever was taken out knows the epochs before, and must not see where everybody is by them. Members who have not
+        // heard of the newest are found by their own beacons, which all kept keys open.
+        let none_removed = snapshot.screening.removed.is_empty();
+        let previous = none_removed && self.made % PREVIOUS == PREVIOUS - 1;
         let at = usize::from(previous && snapshot.beacons.len() > 1);
         let (_, key) = snapshot.beacons.get(at)?;
         self.made = self.made.wrapping_add(1);
@@ -121,6 +124,48 @@ fn is_dialable(ip: &IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::home;
+    use oob_crypto::EpochSecret;
+    use oob_engine::{
+        Engine,
+        model::{Name, Now},
+        snapshot::ScreenKeys,
+    };
+    use oob_proto::DeviceId;
+    use oob_store::Store;
+    use std::{collections::BTreeMap, sync::Arc};
+
+    /// The newest epoch and the one before, as a member has them who was told that somebody left, or was not.
+    fn two_epochs(removed: bool) -> (Snapshot, EpochSecret) {
+        let store = Store::in_memory(home::rng()).unwrap();
+        let (name, now) = (Name::parse("Dana").unwrap(), Now { wall_ms: 0, mono_ms: 0 });
+        let engine = Engine::create(store, Box::new(home::rng()), name, now).unwrap();
+        let mut snapshot = (*engine.snapshot()).clone();
+        let epochs = [(); 2].map(|()| EpochSecret::generate(&mut home::rng()));
+        let keys = epochs.iter().map(|epoch| (epoch.id(), epoch.beacon_key()));
+        snapshot.beacons = Arc::new(keys.collect());
+        if removed {
+            let removed = BTreeMap::from([(DeviceId::from([7; 32]), BTreeMap::new())]);
+            snapshot.screening = Arc::new(ScreenKeys { removed, ..ScreenKeys::default() });
+        }
+        let [_, before] = epochs;
+        (snapshot, before)
+    }
+
+    /// How many of a dozen beacons somebody opens who knows nothing newer than the epoch before.
+    fn opened_by_the_epoch_before(removed: bool) -> usize {
+        let (snapshot, before) = two_epochs(removed);
+        let (mut beacons, listening) = (Beacons::default(), ["/ip4/10.77.0.2/tcp/4801".to_owned()]);
+        let mut make = || beacons.make(&mut home::rng(), &snapshot, &listening, 0).unwrap();
+        let made: Vec<Bytes> = (0..12).map(|_| make()).collect();
+        made.iter().filter(|made| Beacon::open(&before.beacon_key(), made).is_ok()).count()
+    }
+
+    #[test]
+    fn whoever_was_taken_out_opens_no_beacon_that_is_made_afterwards() {
+        assert_eq!(opened_by_the_epoch_before(false), 2, "the control: one in six");
+        assert_eq!(opened_by_the_epoch_before(true), 0);
+    }
 
     fn listening(addresses: &[&str]) -> Option<Places> {
         let listed: Vec<_> = addresses.iter().map(|text| format!("{text}/p2p/12D3")).collect();
