@@ -1,7 +1,8 @@
 //! What comes by gossip: screened on a worker, judged for its neighbours, then given to the rules.
 //!
 //! The verdict goes back to the mesh before the rules run: a member's envelope is passed on while this device still
-//! writes its own copy. What only the rules can check is not passed on here; they publish it themselves if it is news.
+//! writes its own copy. What only the rules can check is not passed on here; they hand it on by the streams if it is news
+//! (gossip takes no bytes twice, so they could not publish what came by it).
 
 use crate::{
     commands::Commands,
