@@ -501,11 +501,7 @@ impl State {
                         Kind::Have(have(&org, &self.identity, &mut self.life, entries))
                     }
                 };
-                let is_have = matches!(kind, Kind::Have(_));
-                let bytes = send(cx, id, kind);
-                if is_have && let Some(link) = self.links.get_mut(id) {
-                    link.told_have(bytes);
-                }
+                send(cx, id, kind);
             }
         }
         Ok(())
