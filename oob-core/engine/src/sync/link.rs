@@ -87,6 +87,8 @@ pub(crate) struct Link {
     last: Option<Key>,
     releases: VecDeque<RecordRef>,
     repair_due_ms: Option<u64>,
+    /// Whom the neighbour says it is connected with.
+    near: BTreeSet<DeviceId>,
     nearby_due_ms: u64,
     nearby_last_ms: Option<u64>,
     bad: (u64, u32),
@@ -164,6 +166,7 @@ impl Link {
             last: None,
             releases: VecDeque::new(),
             repair_due_ms: None,
+            near: BTreeSet::new(),
             nearby_due_ms: 0,
             nearby_last_ms: None,
             bad: (0, 0),
@@ -407,6 +410,11 @@ impl Link {
         self.releases.pop_front()
     }
 
+    /// Takes whom the neighbour says it is connected with.
+    pub(crate) fn take_near(&mut self, near: BTreeSet<DeviceId>) {
+        self.near = near;
+    }
+
     /// Notes that who is near changed.
     pub(crate) fn nearby_changed(&mut self, now_ms: u64) {
         let at = self.nearby_last_ms.map_or(now_ms, |last| last.saturating_add(NEARBY_EVERY_MS));
@@ -509,6 +517,22 @@ impl Links {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Link> {
         self.links.values()
+    }
+
+    /// Streams to whom a record is given that came on one of them: not to whoever its bearer is connected with, since it
+    /// gives it there itself, and everybody would give everybody the same. Whether it did is looked at a little later.
+    pub(crate) fn onward(&mut self, from: Option<LinkId>, now_ms: u64) -> Vec<&mut Link> {
+        let near = from.and_then(|from| self.links.get(&from)).map(|link| link.near.clone());
+        let near = near.unwrap_or_default();
+        let mut onward = Vec::new();
+        for link in self.links.values_mut().filter(|link| Some(link.id) != from) {
+            if near.contains(&link.device) {
+                link.repair_at(now_ms.saturating_add(REPAIR_MS));
+            } else {
+                onward.push(link);
+            }
+        }
+        onward
     }
 
     /// Streams whose device is not among these.
