@@ -13,7 +13,7 @@ use crate::{
     session::{OpenError, Opened},
     state::State,
     stored::RecordError,
-    sync::{Departing, HaveClaim, Key, OTHER_RANGES, REPAIR_MS, Urgency, equality, own_entry},
+    sync::{Departing, HaveClaim, Key, OTHER_RANGES, Urgency, equality, own_entry},
 };
 use oob_crypto::{envelope::release_of, signed};
 use oob_proto::{
@@ -137,9 +137,9 @@ impl State {
             link.gave(of);
         }
         let by_gossip = self.by_gossip && urgency == Urgency::Text;
-        for link in self.links.onward(from, cx.now.mono_ms) {
+        for link in self.links.onward(from, of, cx.now.mono_ms) {
             if by_gossip {
-                link.repair_at(cx.now.mono_ms.saturating_add(REPAIR_MS));
+                link.expect(of, cx.now.mono_ms);
             } else if link.device != of.device {
                 link.queue(of, urgency);
             }
@@ -429,7 +429,7 @@ impl State {
     fn released(&mut self, cx: &mut Cx<'_>, from: Option<LinkId>, of: &RecordRef) {
         self.seen.mark_gone(of);
         self.have_changed(cx.now.mono_ms);
-        for link in self.links.onward(from, cx.now.mono_ms) {
+        for link in self.links.onward(from, of, cx.now.mono_ms) {
             link.queue_release(of);
         }
     }
