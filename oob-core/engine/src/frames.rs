@@ -501,7 +501,11 @@ impl State {
                         Kind::Have(have(&org, &self.identity, &mut self.life, entries))
                     }
                 };
-                send(cx, id, kind);
+                let is_have = matches!(kind, Kind::Have(_));
+                let bytes = send(cx, id, kind);
+                if is_have && let Some(link) = self.links.get_mut(id) {
+                    link.told_have(bytes);
+                }
             }
         }
         Ok(())

@@ -9,6 +9,7 @@ mod completions;
 mod demo;
 mod doctor;
 mod harness;
+mod island;
 mod netlab;
 mod newcomer;
 mod openapi;

@@ -24,8 +24,14 @@ const CREDIT_EVERY_RECORDS: u64 = limits::CREDIT_RECORDS / 8;
 /// Bytes after which credit is given back.
 const CREDIT_EVERY_BYTES: u64 = limits::CREDIT_BYTES / 8;
 
-/// Have is told at most this often on a live stream.
-const HAVE_EVERY_MS: u64 = 5_000;
+/// Have is told at most this often on a live stream: people wait for the word that somebody holds what they sent.
+const HAVE_EVERY_MS: u64 = 1_000;
+
+/// A long one is told at most this often.
+const LONG_HAVE_EVERY_MS: u64 = 5_000;
+
+/// What a long one is: ten of a second would be as much as a busy conversation.
+const LONG_HAVE_BYTES: usize = 4 * 1024;
 
 /// What was sent and is not told to have arrived is offered again after this time, or twice it: it was dropped on its way.
 const OFFERED_AGAIN_MS: u64 = 30_000;
@@ -96,6 +102,7 @@ pub(crate) struct Link {
     have_due_ms: Option<u64>,
     have_last_ms: Option<u64>,
     have_told: bool,
+    have_is_long: bool,
 }
 
 /// In which order the records a neighbour lacks go out.
@@ -170,6 +177,7 @@ impl Link {
             have_due_ms: None,
             have_last_ms: None,
             have_told: false,
+            have_is_long: false,
         }
     }
 
@@ -428,8 +436,14 @@ impl Link {
 
     /// Notes that there is something new to tell of.
     pub(crate) fn have_changed(&mut self, now_ms: u64) {
-        let at = self.have_last_ms.map_or(now_ms, |last| last.saturating_add(HAVE_EVERY_MS));
+        let wait_ms = if self.have_is_long { LONG_HAVE_EVERY_MS } else { HAVE_EVERY_MS };
+        let at = self.have_last_ms.map_or(now_ms, |last| last.saturating_add(wait_ms));
         self.have_due_ms.get_or_insert(at.max(now_ms));
+    }
+
+    /// Notes how long the word was that went out.
+    pub(crate) fn told_have(&mut self, bytes: usize) {
+        self.have_is_long = bytes > LONG_HAVE_BYTES;
     }
 
     /// When something is due on this stream that no input brings about.
