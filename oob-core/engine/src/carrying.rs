@@ -801,7 +801,8 @@ impl State {
         let Ok(device) = DeviceId::try_from(raw.device.as_slice()) else { return false };
         let of =
             RecordRef { device, incarnation: Incarnation(raw.incarnation), seq: raw.record_seq };
-        let (Some(device), Some(org)) = (self.device(&device), self.org_id()) else { return true };
+        let author = self.author_of(&device, of.incarnation, of.seq);
+        let (Some(device), Some(org)) = (author, self.org_id()) else { return true };
         if device.id == self.identity.device {
             return true;
         }
