@@ -48,7 +48,7 @@ pub struct Nearby {
     pub by: DeviceId,
     /// Milliseconds since 1970, by this device's clock.
     pub heard_ms: u64,
-    /// Whether that device says that no stream leads there any more. Known of direct neighbours' own words only.
+    /// Whether that device, a neighbour, says that no stream leads there any more, and no other neighbour has one.
     pub ended: bool,
 }
 

@@ -418,3 +418,52 @@ fn a_neighbour_takes_back_that_somebody_is_near() {
     world.settle();
     assert!(!world.engine(0).snapshot().nearby[&rosa].ended, "and that she is back");
 }
+
+/// Where all are neighbours of one another, each envelope goes to each of them once: whoever gets it from its author
+/// knows that the author gives it to the others as well.
+#[test]
+fn where_all_are_neighbours_one_copy_goes_to_each() {
+    let mut world = acquainted(&["Dana", "Sam", "Rosa", "Eli", "Noor"]);
+    for a in 0..5 {
+        for b in a + 1..5 {
+            world.connect(a, b);
+        }
+    }
+    world.rest();
+    let before = world.wire.len();
+    for i in 0..20 {
+        world.send(0, 1, &format!("m{i}"));
+        world.settle();
+        world.pass(500);
+    }
+    world.rest();
+    let envelopes = world.wire[before..].iter().filter(|flying| {
+        matches!(Frame::read(&flying.frame).unwrap().kind, Some(Kind::Envelope(_)))
+    });
+    // Twenty messages and at most as many receipts, to four others each.
+    let copies = envelopes.count();
+    assert!(copies <= 2 * 20 * 4, "{copies} copies");
+    assert_eq!(world.texts(1, 0).len(), 20);
+    for device in 0..5 {
+        assert_eq!(world.engine(device).snapshot().held, 0, "device {device}");
+    }
+}
+
+/// One of two neighbours loses somebody whom the other still has: that somebody is there.
+#[test]
+fn who_is_lost_by_one_neighbour_and_not_by_the_other_is_near() {
+    let mut world = acquainted(&["Dana", "Sam", "Rosa", "Eli"]);
+    world.connect(0, 1);
+    world.connect(0, 3);
+    let links = [world.connect(1, 2), world.connect(3, 2)];
+    world.settle();
+    let rosa = world.engine(2).snapshot().me.device;
+    for (link, ended) in links.into_iter().zip([false, true]) {
+        world.pass(2_000);
+        world.settle();
+        world.cut(link);
+        world.pass(2_000);
+        world.settle();
+        assert_eq!(world.engine(0).snapshot().nearby[&rosa].ended, ended);
+    }
+}
