@@ -32,7 +32,8 @@ fn offered(home: &Home, script: &str, words: &[&str]) -> Option<Vec<String>> {
 #[test]
 fn bash_completes_commands_options_and_the_names_of_the_others() {
     let two = Two::met();
-    let third = Home::of("Rosa del Mar", None);
+    // A name is what its bearer made of it.
+    let third = Home::of("Rosa $(touch x);`y` 'del' Mar", None);
     third.up();
     third.json(&["join", two.dana.invite().to_str().unwrap()]);
     let script = two.dana.oob(&["completions", "bash"]).stdout;
@@ -43,7 +44,8 @@ fn bash_completes_commands_options_and_the_names_of_the_others() {
     assert_eq!(complete(&["up", "--chi"]).unwrap(), Vec::<String>::new());
     assert_eq!(complete(&["__"]).unwrap(), Vec::<String>::new());
     // Whoever is not oneself, whatever the case, and as one word of the shell.
-    assert_eq!(complete(&["send", ""]).unwrap(), ["Rosa\\ del\\ Mar", "Sam"]);
+    let rosa = r"Rosa\ \$\(touch\ x\)\;\`y\`\ \'del\'\ Mar";
+    assert_eq!(complete(&["send", ""]).unwrap(), [rosa, "Sam"]);
     assert_eq!(complete(&["log", "sa"]).unwrap(), ["Sam"]);
     let home = two.sam.path();
     let of_sam = complete(&["--home", home.to_str().unwrap(), "send", "D"]).unwrap();
