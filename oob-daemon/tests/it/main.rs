@@ -12,6 +12,7 @@ mod demo;
 mod doctor;
 mod harness;
 mod netlab;
+mod netlab_bridge;
 mod netlab_line;
 mod newcomer;
 mod openapi;
