@@ -172,6 +172,10 @@ impl State {
 
     /// Queues everything a neighbour lacks.
     pub(crate) fn compare(&mut self, id: LinkId) {
+        #[cfg(feature = "sim")]
+        if self.rig.faults.no_repair {
+            return;
+        }
         let inventory = self.inventory();
         let me = self.identity.device;
         let Self { links, custody, outbox, .. } = self;
@@ -271,6 +275,12 @@ impl State {
         if let Some(link) = link.and_then(|link| self.links.get_mut(link)) {
             link.gave(&of);
         }
+        #[cfg(feature = "sim")]
+        if let Some(bodies) = self.rig.again(of)
+            && let Some(from) = self.device(&of.device)
+        {
+            return bodies.iter().try_for_each(|body| self.body(cx, &from, body));
+        }
         if of.device == self.identity.device || self.seen.contains(&of) || !self.seen.has_room(&of)
         {
             return Ok(());
@@ -326,6 +336,10 @@ impl State {
             Err(OpenError::Record(error)) => return Err(error),
             Err(OpenError::Bad(what)) => {
                 tracing::warn!(device = %of.device, what, "an envelope for this device does not open");
+                #[cfg(feature = "sim")]
+                {
+                    self.rig.oddities.unopened += 1;
+                }
                 self.taken(cx, &of);
                 return Ok(());
             }
@@ -334,8 +348,10 @@ impl State {
         match opened {
             Opened::Again => {}
             Opened::Bodies(bodies) => {
-                for body in bodies {
-                    self.body(cx, from, &body)?;
+                #[cfg(feature = "sim")]
+                let bodies = self.rig.keep(of, bodies);
+                for body in bodies.iter() {
+                    self.body(cx, from, body)?;
                 }
             }
             Opened::Ack(ack) => self.ack(cx, from, &ack)?,

@@ -254,11 +254,31 @@ impl Engine {
         state.push_links(cx)?;
         state.save(cx.store, elapsed_ms);
         let events = self.number_events();
-        self.store.commit()?;
+        self.make_durable()?;
         let effects = std::mem::take(&mut self.out.effects);
         let replies = std::mem::take(&mut self.out.replies);
         let snapshot = self.publish(now);
         Ok(Outcome { effects, replies, events, snapshot })
+    }
+
+    fn make_durable(&mut self) -> Result<(), StoreError> {
+        #[cfg(feature = "sim")]
+        if self.state.rig.puts_off() {
+            return Ok(());
+        }
+        self.store.commit().map(drop)
+    }
+
+    /// Takes safeguards away, for the controls of the simulator.
+    #[cfg(feature = "sim")]
+    pub fn set_faults(&mut self, faults: crate::rig::Faults) {
+        self.state.rig.faults = faults;
+    }
+
+    /// Lets the simulator look at what no user of an engine needs.
+    #[cfg(feature = "sim")]
+    pub(crate) fn inside(&self) -> &State {
+        &self.state
     }
 
     fn number_events(&mut self) -> Vec<Numbered> {
@@ -319,8 +339,14 @@ impl Engine {
         self.store.discard();
         let links: Vec<LinkId> = self.state.links.iter().map(|link| link.id).collect();
         let listening = std::mem::take(&mut self.state.listening);
+        #[cfg(feature = "sim")]
+        let rig = std::mem::take(&mut self.state.rig);
         self.state = State::load(&self.store)?.ok_or(EngineError::NoIdentity)?;
         self.state.listening = listening;
+        #[cfg(feature = "sim")]
+        {
+            self.state.rig = rig;
+        }
         if let Some(organisation) = &mut self.state.organisation {
             organisation.continue_versions(self.snapshot.roster.version);
         }

@@ -451,6 +451,10 @@ impl State {
         });
         if let Some(Arrival::Refused(what)) = taken.transpose()? {
             tracing::warn!(device = %from.id, what, "a message was refused");
+            #[cfg(feature = "sim")]
+            {
+                self.rig.oddities.refused += 1;
+            }
         }
         Ok(())
     }
@@ -497,11 +501,7 @@ impl State {
                         Kind::Have(have(&org, &self.identity, &mut self.life, entries))
                     }
                 };
-                let is_have = matches!(kind, Kind::Have(_));
-                let bytes = send(cx, id, kind);
-                if is_have && let Some(link) = self.links.get_mut(id) {
-                    link.told_have(bytes);
-                }
+                send(cx, id, kind);
             }
         }
         Ok(())

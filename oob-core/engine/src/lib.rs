@@ -57,6 +57,9 @@ mod outbox;
 mod releases;
 mod seen;
 mod session;
+// layer: switches of the simulator
+#[cfg(feature = "sim")]
+mod rig;
 // layer: sending
 mod post;
 // layer: features
@@ -73,8 +76,13 @@ mod nearness;
 mod rotation;
 // layer: the whole
 mod engine;
+// layer: many of them
+#[cfg(feature = "sim")]
+pub mod sim;
 
 pub use conversation::History;
 pub use engine::{Engine, EngineError, LocalKeys, Outcome};
 pub use input::Input;
+#[cfg(feature = "sim")]
+pub use rig::{Faults, Oddities};
 pub use stored::RecordError;

@@ -73,7 +73,11 @@ impl Post<'_> {
                 (item.body_seq, item.number) = (body_seq, number);
             }
             Carries::Ack { conversation, life } => {
-                item.conversation = conversation.to_vec();
+                // Nothing takes the place of a first flight: without it the rest of its channel opens nowhere. So it
+                // names no conversation, and no later receipt finds it.
+                if !head.first_flight {
+                    item.conversation = conversation.to_vec();
+                }
                 (item.ack, item.ack_incarnation) = (true, life.0);
                 // What it takes the place of may be under way; it is not owed any more.
                 self.outbox.settle(cx.store, to, |pending| pending.carries == carries);

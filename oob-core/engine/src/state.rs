@@ -79,6 +79,8 @@ pub(crate) struct State {
     last_heard: Arc<BTreeMap<DeviceId, u64>>,
     near: Arc<BTreeMap<DeviceId, Nearby>>,
     owed: Arc<BTreeMap<MemberId, Owed>>,
+    #[cfg(feature = "sim")]
+    pub(crate) rig: crate::rig::Rig,
 }
 
 impl State {
@@ -121,6 +123,8 @@ impl State {
             last_heard: Arc::default(),
             near: Arc::default(),
             owed: Arc::default(),
+            #[cfg(feature = "sim")]
+            rig: crate::rig::Rig::default(),
         }
     }
 
@@ -165,6 +169,10 @@ impl State {
         device: &Device,
     ) -> Result<(), RecordError> {
         if device.id == self.identity.device || !self.loaded.insert(device.id) {
+            return Ok(());
+        }
+        // What came of it in this batch already, its certificates at least, is newer than anything stored.
+        if self.seen.lives_of(&device.id).next().is_some() {
             return Ok(());
         }
         self.directory.load(store, org, device)?;
@@ -238,6 +246,8 @@ impl State {
             me: &me,
             device: &self.identity.device,
             life,
+            #[cfg(feature = "sim")]
+            shows_again: self.rig.faults.no_duplicate_check,
         };
         Some(rule(&mut direct, &mut post))
     }

@@ -372,14 +372,16 @@ mod tests {
         assert_eq!(crowd(&mut admission, &tcp("10.0.0.2")), 0);
     }
 
-    /// Anybody near can announce any key at their own address.
+    /// Anybody near can announce any key at their own address, and send a recorded beacon from there.
     #[test]
     fn an_announcement_nobody_has_proved_makes_no_home_of_a_member() {
-        let mut admission = admission(FoundBy::Mdns);
-        for host in 60..62 {
-            crowd(&mut admission, &tcp(&format!("10.0.0.{host}")));
+        for found_by in [FoundBy::Mdns, FoundBy::Beacon] {
+            let mut admission = admission(found_by);
+            for host in 60..62 {
+                crowd(&mut admission, &tcp(&format!("10.0.0.{host}")));
+            }
+            assert_eq!(crowd(&mut admission, &tcp("10.0.0.2")), 0, "{found_by:?}");
         }
-        assert_eq!(crowd(&mut admission, &tcp("10.0.0.2")), 0);
     }
 
     #[test]

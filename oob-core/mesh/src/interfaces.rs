@@ -11,8 +11,9 @@ use std::{
 };
 use tokio::time::{Instant, sleep_until};
 
-/// Addresses that are looked at: a machine has a handful, one with many containers some dozens.
-const MOST: usize = 64;
+/// Addresses that are looked at: a machine has a handful, one with many containers some dozens. What is above is as if it
+/// were not there.
+const MOST: usize = 256;
 
 /// How long after the first word of a change the addresses are read: a cable brings several at once.
 const SETTLE: Duration = Duration::from_millis(20);

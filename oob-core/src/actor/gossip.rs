@@ -258,12 +258,23 @@ pub(super) fn queue() -> (mpsc::Sender<Gossip>, mpsc::Receiver<Gossip>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::screen::tests::{Author, author, keys, sealed};
+    use crate::{
+        commands::{Next, Work},
+        home,
+        screen::tests::{Author, author, keys, sealed},
+    };
+    use oob_engine::{
+        Engine,
+        model::{Name, Now},
+    };
+    use oob_mesh::{FoundBy, Listen, MeshConfig, MeshEvent, Topic};
     use oob_proto::{
         Message,
         wire::{self, Frame, frame::Kind},
     };
+    use oob_store::{Passphrase, Store, backend::CrashDisk};
     use std::time::Duration;
+    use zeroize::Zeroizing;
 
     const A: [u8; 32] = [1; 32];
     const B: [u8; 32] = [2; 32];
@@ -368,5 +379,92 @@ mod tests {
         assert_eq!(budgets.0.len(), PAIRS);
         assert!(!budgets.take(B.into(), None, start));
         assert!(budgets.take(B.into(), None, start + Duration::from_secs(9)));
+    }
+
+    /// What a new device knows.
+    fn snapshot() -> Snapshot {
+        let disk = CrashDisk::new();
+        let passphrase = Passphrase::new("correct horse");
+        let store = Store::with_backend(disk.parts(), &passphrase, home::rng()).unwrap().store;
+        let now = Now { wall_ms: home::wall_ms(), mono_ms: 0 };
+        let name = Name::parse("Dana").unwrap();
+        let engine = Engine::create(store, Box::new(home::rng()), name, now).unwrap();
+        (*engine.snapshot()).clone()
+    }
+
+    /// A mesh on loopback that gossips under one topic.
+    async fn mesh(seed: u8) -> (Mesh, mpsc::Receiver<MeshEvent>) {
+        let started = oob_mesh::start(MeshConfig {
+            transport_secret: Zeroizing::new([seed; 32]),
+            listen: Listen::Explicit(vec!["/ip4/127.0.0.1/tcp/0".into()]),
+            mdns: false,
+            beacon: false,
+            private_only: true,
+        });
+        let (mesh, events) = started.await.unwrap();
+        mesh.subscribe(Topic::of(&[9; 32].into())).await;
+        (mesh, events)
+    }
+
+    /// Links two meshes, and waits until they gossip.
+    async fn link(
+        one: &mut (Mesh, mpsc::Receiver<MeshEvent>),
+        other: &mut (Mesh, mpsc::Receiver<MeshEvent>),
+    ) -> (MeshEvent, MeshEvent) {
+        let key = other.0.local_key();
+        one.0.learn(Some(key), &other.0.listening()[0], FoundBy::Typed).await.unwrap();
+        let links = (one.1.recv().await.unwrap(), other.1.recv().await.unwrap());
+        let gossips =
+            |mesh: &Mesh, with| mesh.peers().iter().any(|peer| peer.key == with && peer.gossips);
+        while !gossips(&one.0, key) || !gossips(&other.0, one.0.local_key()) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        links
+    }
+
+    /// From a mesh, through screening, to the rules and to the next mesh; and a forged one to neither.
+    #[tokio::test]
+    async fn an_envelope_reaches_the_rules_and_the_next_neighbour() {
+        let author = author();
+        let (mut a, mut b, mut c) = (mesh(1).await, mesh(2).await, mesh(3).await);
+        let [a_key, b_key, c_key] = [&a, &b, &c].map(|mesh| mesh.0.local_key());
+        a.0.allow([b_key].into()).await;
+        b.0.allow([a_key, c_key].into()).await;
+        c.0.allow([b_key].into()).await;
+        let _links = (link(&mut a, &mut b).await, link(&mut b, &mut c).await);
+
+        let (gossips, messages) = queue();
+        let (commands, rules) = crate::commands::queue(Arc::default());
+        let mut snapshot = snapshot();
+        snapshot.screening = keys(&author, true);
+        let (_sender, snapshots) = watch::channel(Arc::new(snapshot));
+        let reader = Reader { messages, mesh: b.0.clone(), commands, snapshots };
+        tokio::spawn(reader.run());
+        tokio::spawn(async move {
+            while let Some(event) = b.1.recv().await {
+                if let MeshEvent::Gossip(message) = event {
+                    gossips.send(message).await.unwrap();
+                }
+            }
+        });
+
+        let forged = sealed(&Author::like(&author), 1);
+        let good = sealed(&author, 2);
+        a.0.publish(forged).unwrap();
+        a.0.publish(good.clone()).unwrap();
+        loop {
+            // The first that comes is the good one.
+            if let MeshEvent::Gossip(message) = c.1.recv().await.unwrap() {
+                assert_eq!(message.data, good);
+                break;
+            }
+        }
+        let given = tokio::task::spawn_blocking(move || rules.next(Duration::from_secs(30)));
+        let Next::Work(Work::Input(Input::Gossip { from, frame })) = given.await.unwrap() else {
+            panic!("nothing for the rules")
+        };
+        let Screened::Envelope(envelope) = frame.frame else { panic!("no envelope") };
+        assert_eq!((from, envelope.seq), (a_key, 2));
+        assert_eq!(b.0.counters().gossip_rejected, 1);
     }
 }

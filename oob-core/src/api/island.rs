@@ -8,9 +8,12 @@ use std::{
     time::SystemTime,
 };
 
-/// How old a neighbour's word that it hears a device may be for that device to count as within reach: long enough that a
-/// device that is heard all the time does not come and go, short enough that one that left is missed.
-const FRESH_MS: u64 = 20_000;
+/// How old a neighbour's word that it hears a device may be for that device to count as within reach: the ten seconds
+/// between two such words, and half of it again. One that left is missed so much later by those who had no link to it.
+const FRESH_MS: u64 = 15_000;
+
+/// A neighbour that heard a device no later than so long after this one lost it has most likely lost it in the same moment.
+const TOGETHER_MS: u64 = 2_000;
 
 /// The people this node is with, of all in the organisation.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -105,8 +108,12 @@ fn reached(known: &Known<'_>) -> BTreeSet<DeviceId> {
     reached.insert(known.me);
     loop {
         let before = reached.len();
-        let told = known.nearby.iter().filter(|(_, near)| {
-            reached.contains(&near.by) && known.now_ms.saturating_sub(near.heard_ms) <= FRESH_MS
+        let told = known.nearby.iter().filter(|(device, near)| {
+            let lost_ms =
+                known.last_heard.get(device).map_or(0, |ms| ms.saturating_add(TOGETHER_MS));
+            reached.contains(&near.by)
+                && known.now_ms.saturating_sub(near.heard_ms) <= FRESH_MS
+                && near.heard_ms > lost_ms
         });
         let told: Vec<DeviceId> = told.map(|(device, _)| *device).collect();
         reached.extend(told);
@@ -183,11 +190,14 @@ mod tests {
 
     #[test]
     fn a_chain_is_one_island_and_an_old_word_is_none() {
-        let chain = [(3, 2, 995), (4, 3, 990)];
+        let chain = [(3, 2, 995), (4, 3, 985)];
         assert_eq!(told(&[2], &chain, &[], 0).with, 4);
         // The control: cut off from the one who told, and with a word that is too old.
         assert_eq!((told(&[], &chain, &[], 0).with, told(&[], &chain, &[], 0).away.len()), (1, 3));
-        assert_eq!(names(&told(&[2], &[(3, 2, 979), (4, 3, 990)], &[], 0)), ["Eli", "Rosa"]);
+        assert_eq!(names(&told(&[2], &[(3, 2, 984), (4, 3, 990)], &[], 0)), ["Eli", "Rosa"]);
+        // Who was lost in the moment in which the neighbour heard them last is away, and who was heard since is not.
+        assert_eq!(names(&told(&[2, 4], &[(3, 2, 995)], &[(3, 994)], 0)), ["Rosa"]);
+        assert_eq!(told(&[2, 4], &[(3, 2, 997)], &[(3, 994)], 0).with, 4);
         // Two who vouch for each other only are not thereby here.
         assert_eq!(told(&[2], &[(3, 4, 999), (4, 3, 999)], &[], 0).with, 2);
     }

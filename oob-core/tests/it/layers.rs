@@ -15,7 +15,8 @@ const CRATES: [(&str, &str, &[&str], &[&str]); 10] = [
     ("oob-crypto", "oob-core/crypto", &["oob-proto"], &[]),
     ("oob-store", "oob-core/store", &["oob-proto", "oob-crypto"], &[]),
     ("oob-mesh", "oob-core/mesh", &["oob-proto"], &[]),
-    ("oob-engine", "oob-core/engine", &["oob-proto", "oob-crypto", "oob-store"], &[]),
+    // Its own tests need it with the simulator.
+    ("oob-engine", "oob-core/engine", &["oob-proto", "oob-crypto", "oob-store"], &["oob-engine"]),
     (
         "oob-core",
         "oob-core",

@@ -66,7 +66,7 @@ impl Access {
         if uri.path() == OPEN_PATH || web::is_public(uri.path()) {
             return Ok(Entry::Known);
         }
-        if uri.path() == web::SESSION_PATH {
+        if uri.path() == web::SESSION_PATH && *method == Method::POST {
             return from_our_page(method, host, headers).map(|()| Entry::Known);
         }
         // Whoever sends a token is judged by it alone.

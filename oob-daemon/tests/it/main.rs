@@ -11,6 +11,7 @@ mod crowd;
 mod demo;
 mod doctor;
 mod harness;
+mod island;
 mod netlab;
 mod netlab_bridge;
 mod netlab_line;

@@ -4,12 +4,12 @@ use crate::harness::{Home, Two, files, http};
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, fs, path::Path};
 
-/// Fetches something with the token; returns its status and body.
+/// Fetches something with the token, as a page of the daemon itself would; returns its status and body.
 fn ask(api: &Value, method: &str, path: &str, body: &str) -> (u16, String) {
     let host = api["url"].as_str().unwrap().strip_prefix("http://").unwrap();
     let (token, length) = (api["token"].as_str().unwrap(), body.len());
     let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\
+        "{method} {path} HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\
          Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
     );
     http(api, request.as_bytes())

@@ -48,6 +48,12 @@ fn a_ticket_lets_one_browser_in_once() {
         let refused = ask(&api, "POST", "/api/v1/web/session", headers, &body);
         assert_eq!(code(&refused), (403, "bad_origin".into()), "{headers}{refused}");
     }
+    // Nothing but that one request does without an entry.
+    let ours = format!("Origin: {origin}\r\n");
+    for method in ["GET", "PUT", "DELETE"] {
+        let refused = ask(&api, method, "/api/v1/web/session", &ours, &body);
+        assert_eq!(code(&refused), (401, "unauthorized".into()), "{method}");
+    }
     let first = exchange(&api, enter(origin, ticket).as_bytes());
     assert_eq!(parts(&first).0, 200, "{first}");
     let set = first.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();

@@ -117,6 +117,12 @@ impl Peers {
         Ok(())
     }
 
+    /// Messages of one device that wait for their turn, of the device that has most.
+    #[cfg(feature = "sim")]
+    pub(crate) fn most_waiting(&self) -> u64 {
+        self.peers.values().map(|peer| peer.waiting.values().sum()).max().unwrap_or(0)
+    }
+
     /// Whether messages of a device wait for their turn.
     pub(crate) fn is_waiting(&self, device: &DeviceId) -> bool {
         self.peers.get(device).is_some_and(|peer| !peer.waiting.is_empty())

@@ -27,11 +27,11 @@ const CREDIT_EVERY_BYTES: u64 = limits::CREDIT_BYTES / 8;
 /// Have is told at most this often on a live stream: people wait for the word that somebody holds what they sent.
 const HAVE_EVERY_MS: u64 = 1_000;
 
-/// A long one is told at most this often.
-const LONG_HAVE_EVERY_MS: u64 = 5_000;
+/// While much goes on, Have is told so often: each costs a signature on both sides, and says what the next one says too.
+const BUSY_HAVE_EVERY_MS: u64 = 5_000;
 
-/// What a long one is: ten of a second would be as much as a busy conversation.
-const LONG_HAVE_BYTES: usize = 4 * 1024;
+/// So many may go out one after the other before it counts as busy.
+const HAVE_BURST: u32 = 3;
 
 /// What was sent and is not told to have arrived is offered again after this time, or twice it: it was dropped on its way.
 const OFFERED_AGAIN_MS: u64 = 30_000;
@@ -102,7 +102,7 @@ pub(crate) struct Link {
     have_due_ms: Option<u64>,
     have_last_ms: Option<u64>,
     have_told: bool,
-    have_is_long: bool,
+    have_left: u32,
 }
 
 /// In which order the records a neighbour lacks go out.
@@ -177,7 +177,7 @@ impl Link {
             have_due_ms: None,
             have_last_ms: None,
             have_told: false,
-            have_is_long: false,
+            have_left: HAVE_BURST,
         }
     }
 
@@ -187,6 +187,15 @@ impl Link {
         let bytes = self.sent.bytes.saturating_sub(self.credit.bytes);
         // The last record may pass the bytes by its own length; the receiver's queue has room for that.
         records < limits::CREDIT_RECORDS && bytes < limits::CREDIT_BYTES
+    }
+
+    /// Records and bytes sent that no credit came back for.
+    #[cfg(feature = "sim")]
+    pub(crate) fn ahead(&self) -> (u64, u64) {
+        (
+            self.sent.records.saturating_sub(self.credit.records),
+            self.sent.bytes.saturating_sub(self.credit.bytes),
+        )
     }
 
     /// Counts a record that goes out.
@@ -427,14 +436,9 @@ impl Link {
 
     /// Notes that there is something new to tell of.
     pub(crate) fn have_changed(&mut self, now_ms: u64) {
-        let wait_ms = if self.have_is_long { LONG_HAVE_EVERY_MS } else { HAVE_EVERY_MS };
+        let wait_ms = if self.have_left == 0 { BUSY_HAVE_EVERY_MS } else { HAVE_EVERY_MS };
         let at = self.have_last_ms.map_or(now_ms, |last| last.saturating_add(wait_ms));
         self.have_due_ms.get_or_insert(at.max(now_ms));
-    }
-
-    /// Notes how long the word was that went out.
-    pub(crate) fn told_have(&mut self, bytes: usize) {
-        self.have_is_long = bytes > LONG_HAVE_BYTES;
     }
 
     /// When something is due on this stream that no input brings about.
@@ -459,6 +463,10 @@ impl Link {
             self.have_due_ms = None;
             // The one that follows the greeting does not hold up the word on what comes next.
             if std::mem::replace(&mut self.have_told, true) {
+                let quiet_ms = self.have_last_ms.map_or(0, |last| now_ms.saturating_sub(last));
+                let earned = u32::try_from(quiet_ms / BUSY_HAVE_EVERY_MS).unwrap_or(HAVE_BURST);
+                self.have_left =
+                    self.have_left.saturating_add(earned).min(HAVE_BURST).saturating_sub(1);
                 self.have_last_ms = Some(now_ms);
             }
             owing.push(Owing::Have);

@@ -37,6 +37,27 @@ fn a_message_is_stored_then_delivered_then_read() {
     assert_eq!(states, [MessageState::Delivered, MessageState::Read]);
 }
 
+/// The simulator found it: Sam's receipt was the first flight of Sam's channel, was lost on its way, and a later receipt
+/// took its place in the outbox; Dana could then open nothing of that channel any more.
+#[test]
+fn a_receipt_that_opens_a_channel_is_kept_until_it_arrived() {
+    let mut world = World::organisation(&["Dana", "Sam"]);
+    let (conversation, number) = world.send(0, 1, "Mail is compromised. Talk here.");
+    let link = world.connect(0, 1);
+    while world.texts(1, 0).is_empty() {
+        let flying = world.flying.pop_front().unwrap();
+        world.arrive(&flying);
+    }
+    world.cut(link);
+    world.command(1, Command::MarkRead { conversation, up_to: 1 }).unwrap();
+    world.connect(0, 1);
+    world.settle();
+    assert_eq!(
+        world.history(0).receipt(&conversation, number).unwrap().unwrap().state,
+        MessageState::Read
+    );
+}
+
 #[test]
 fn a_conversation_goes_both_ways_through_hundreds_of_messages() {
     let mut world = World::organisation(&["Dana", "Sam"]);

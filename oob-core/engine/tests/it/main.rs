@@ -9,4 +9,5 @@ mod joining;
 mod removal;
 mod restart;
 mod roster;
+mod sim;
 mod world;

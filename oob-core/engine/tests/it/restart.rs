@@ -89,6 +89,33 @@ fn a_full_disk_refuses_the_sender_and_loses_nothing() {
     assert_eq!(world.texts(1, 0), ["before", "after"]);
 }
 
+/// The simulator found it: the first operation after this device joined made it load what was stored of everybody, over
+/// what the same batch had changed; the channel to Dana went back, and its next message was taken for the one before.
+#[test]
+fn a_batch_that_changes_the_roster_keeps_what_else_it_changed() {
+    let mut world = World::organisation(&["Dana", "Sam"]);
+    world.send(1, 0, "one");
+    let link = world.invite(0);
+    let to = world.member(0);
+    let now = world.now(1);
+    let text = oob_engine::model::Text::parse("two".to_owned()).unwrap();
+    let commands = [
+        oob_engine::input::Command::Send { to, text },
+        oob_engine::input::Command::Learn { ops: link.ops },
+    ];
+    for (i, command) in (100..).zip(commands) {
+        let ticket = oob_engine::input::Ticket(i);
+        let command = Box::new(command);
+        world.engine(1).handle(Input::Command { ticket, command }, now);
+    }
+    assert!(world.commit(1).iter().all(Result::is_ok));
+    world.send(1, 0, "three");
+    assert_eq!(world.engine(1).snapshot().outbox, 3);
+    world.connect(0, 1);
+    world.settle();
+    assert_eq!(world.texts(0, 1), ["one", "two", "three"]);
+}
+
 #[test]
 fn a_batch_of_many_inputs_is_one_commit() {
     let mut world = World::organisation(&["Dana", "Sam"]);

@@ -2,12 +2,13 @@
 //! ours, no disk and no decoding: a swarm task that is busy otherwise loses its peers.
 //!
 //! `dialling` decides whom to dial and when, `links` which connection carries the link to a peer, `joins` what strangers
-//! and we as strangers may do, `gossip` what is passed on and who takes part.
+//! and we as strangers may do, `gossip` what is passed on and who takes part, `ways` which address of ours a connection needs.
 
 mod dialling;
 mod gossip;
 mod joins;
 mod links;
+mod ways;
 
 use futures::StreamExt;
 use libp2p::{
@@ -23,7 +24,7 @@ use libp2p::{
 use oob_proto::TransportKey;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::IpAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -527,7 +528,7 @@ impl Driver {
             // A listener on every interface does not say which; a dial never does.
             local: local
                 .filter(|ip| !ip.is_unspecified())
-                .or_else(|| way_to(place.socket))
+                .or_else(|| ways::way_to(place.socket))
                 .map(|ip| ip.to_canonical()),
             found_by,
             role,
@@ -574,15 +575,6 @@ impl Driver {
         }
     }
 
-    fn interface_gone(&mut self, ip: IpAddr) {
-        let lost = self.connections.iter().filter(|(_, connection)| connection.local == Some(ip));
-        let lost: Vec<_> = lost.map(|(id, _)| *id).collect();
-        for id in lost {
-            self.end_link(id, DownReason::InterfaceGone);
-            self.swarm.close_connection(id);
-        }
-    }
-
     /// Looks at the clock and at whoever stands still.
     fn look(&mut self) {
         let (now, wall) = (Instant::now(), SystemTime::now());
@@ -607,15 +599,4 @@ impl Driver {
             None => look,
         }
     }
-}
-
-/// Returns which of our addresses the way to another one begins at; nothing is sent to find out.
-fn way_to(remote: SocketAddr) -> Option<IpAddr> {
-    let any: SocketAddr = match remote.ip().to_canonical() {
-        IpAddr::V4(_) => ([0, 0, 0, 0], 0).into(),
-        IpAddr::V6(_) => ([0_u16; 8], 0).into(),
-    };
-    let socket = UdpSocket::bind(any).ok()?;
-    socket.connect((remote.ip().to_canonical(), remote.port())).ok()?;
-    Some(socket.local_addr().ok()?.ip())
 }

@@ -1,5 +1,6 @@
 //! The mesh over real sockets on loopback, port 0, in real time.
 
+mod beacons;
 mod gossip;
 mod links;
 mod refusals;

@@ -24,7 +24,7 @@ pub(crate) fn config(seed: u8, listen: &[&str]) -> MeshConfig {
         transport_secret: Zeroizing::new([seed; 32]),
         listen: Listen::Explicit(listen.iter().map(ToString::to_string).collect()),
         mdns: false,
-        beacon: false,
+        beacon: true,
         private_only: true,
     }
 }

@@ -119,7 +119,11 @@ impl Interfaces {
             .iter()
             .map(|one| {
                 let addresses: Vec<_> = one.addresses.iter().map(IpAddr::to_string).collect();
-                let note = if one.multicast == Some(false) { ", takes no multicast" } else { "" };
+                let note = match one.multicast {
+                    Some(true) => ", takes multicast",
+                    Some(false) => ", takes no multicast",
+                    None => "",
+                };
                 format!("{} ({}{note})", one.name, addresses.join(", "))
             })
             .collect();

@@ -1,0 +1,264 @@
+//! Runs the simulator over a range of seeds (docs/testing.md, "The simulator").
+
+use oob_engine::{
+    Faults,
+    sim::{SeedReport, Settings, run_all, trace},
+};
+use std::{
+    io::{IsTerminal as _, Write as _},
+    num::NonZero,
+    process::ExitCode,
+    time::Instant,
+};
+
+const HELP: &str = "\
+Runs many devices in one process under a virtual clock, with loss, partitions, power cuts and wrong clocks.
+
+Usage: sim [OPTIONS]
+
+  --seeds N         how many seeds to run [default: 20]
+  --first-seed N    the first of them [default: 0]
+  --nodes N         devices in each, 3 to 64 [default: 10]
+  --minutes N       virtual minutes before everything is healed, 2 to 1440 [default: 10]
+  --messages N      messages that are tried at least [default: 1050]
+  --jobs N          how many seeds run at a time [default: as many as there are cores]
+  --control NAME    take a safeguard away: duplicates, durable or repair
+  --trace           print every step of the first seed and stop
+  --json            one line of JSON on stdout
+  --help            this text
+
+It exits with 0 if no seed broke a promise, with 1 if one did, with 2 if it was called wrongly.
+
+Example: sim --seeds 200
+";
+
+/// What was asked for.
+struct Asked {
+    seeds: u64,
+    first: u64,
+    settings: Settings,
+    jobs: usize,
+    control: Option<String>,
+    trace: bool,
+    json: bool,
+}
+
+/// Sums over all seeds.
+#[derive(Default)]
+struct Sums {
+    seeds: u64,
+    messages: u64,
+    least_messages: Option<u64>,
+    partitions: u64,
+    crashes: u64,
+    leaves: u64,
+    lines: u64,
+    frames: u64,
+    bytes: u64,
+    lost: u64,
+    steps: u64,
+    twice: u64,
+    violations: u64,
+    first_bad: Option<SeedReport>,
+}
+
+fn main() -> ExitCode {
+    let asked = match parse(std::env::args().skip(1)) {
+        Ok(Some(asked)) => asked,
+        Ok(None) => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        Err(what) => {
+            eprintln!("error: {what}\nhint: see `sim --help`");
+            return ExitCode::from(2);
+        }
+    };
+    if asked.trace {
+        trace(asked.settings, asked.first).iter().for_each(|step| println!("{step}"));
+        return ExitCode::SUCCESS;
+    }
+    let started = now();
+    let mut sums = Sums::default();
+    let bar = !asked.json && std::io::stderr().is_terminal();
+    let seeds = asked.first..asked.first.saturating_add(asked.seeds);
+    run_all(asked.settings, seeds, asked.jobs, |report| {
+        if report.violation.is_some() {
+            complain(&asked, &report);
+        }
+        sums.add(report);
+        if bar {
+            progress(sums.seeds, asked.seeds, sums.violations);
+        }
+    });
+    if bar {
+        eprintln!();
+    }
+    let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    if asked.json {
+        sums.print_json(ms)
+    } else {
+        sums.print(ms)
+    }
+    if sums.violations > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long it took is for people; no rule sees it")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn parse(args: impl Iterator<Item = String>) -> Result<Option<Asked>, String> {
+    let mut asked = Asked {
+        seeds: 20,
+        first: 0,
+        settings: Settings::default(),
+        jobs: std::thread::available_parallelism().map_or(1, NonZero::get),
+        control: None,
+        trace: false,
+        json: false,
+    };
+    let mut args = args;
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
+        let number = |text: String| {
+            text.parse::<u64>().map_err(|_| format!("{arg} needs a number, not {text}"))
+        };
+        let size =
+            |text: String| Ok::<_, String>(usize::try_from(number(text)?).unwrap_or(usize::MAX));
+        match arg.as_str() {
+            "--help" | "-h" => return Ok(None),
+            "--json" => asked.json = true,
+            "--trace" => asked.trace = true,
+            "--seeds" => asked.seeds = number(value()?)?,
+            "--first-seed" => asked.first = number(value()?)?,
+            "--minutes" => asked.settings.minutes = number(value()?)?,
+            "--nodes" => asked.settings.nodes = size(value()?)?,
+            "--messages" => asked.settings.messages = size(value()?)?,
+            "--jobs" => asked.jobs = size(value()?)?,
+            "--control" => {
+                let name = value()?;
+                asked.settings.faults = faults(&name)?;
+                asked.control = Some(name);
+            }
+            other => return Err(format!("unknown option {other}")),
+        }
+    }
+    if asked.settings != asked.settings.within_bounds() {
+        return Err(
+            "a run has 3 to 64 nodes, 1 to 100000 messages and lasts 2 to 1440 minutes".to_owned()
+        );
+    }
+    Ok(Some(asked))
+}
+
+fn faults(name: &str) -> Result<Faults, String> {
+    let none = Faults::default();
+    match name {
+        "duplicates" => Ok(Faults { no_duplicate_check: true, ..none }),
+        "durable" => Ok(Faults { acknowledge_before_durable: true, ..none }),
+        "repair" => Ok(Faults { no_repair: true, ..none }),
+        other => Err(format!("no control {other}: there are duplicates, durable and repair")),
+    }
+}
+
+fn progress(done: u64, all: u64, violations: u64) {
+    const WIDTH: u64 = 40;
+    let full = usize::try_from(done.saturating_mul(WIDTH) / all.max(1)).unwrap_or(0);
+    let bar = format!("{}{}", "#".repeat(full), ".".repeat((WIDTH as usize).saturating_sub(full)));
+    let mut out = std::io::stderr().lock();
+    // A terminal that is gone is no reason to stop.
+    let _ = write!(out, "\r[{bar}] {done} of {all} seeds, {violations} violations ");
+    let _ = out.flush();
+}
+
+fn complain(asked: &Asked, report: &SeedReport) {
+    let Some(violation) = &report.violation else { return };
+    let Settings { nodes, minutes, messages, .. } = asked.settings;
+    let control = asked.control.as_ref().map(|name| format!(" --control {name}"));
+    eprintln!(
+        "\nseed {}: at {}.{:03} s, person {}: {}\nrepeat it: cargo run --release -p oob-engine --features sim \
+         --bin sim -- --seeds 1 --first-seed {} --nodes {nodes} --minutes {minutes} --messages {messages}{}",
+        report.seed,
+        violation.at_ms / 1_000,
+        violation.at_ms % 1_000,
+        violation.node,
+        violation.what,
+        report.seed,
+        control.unwrap_or_default(),
+    );
+}
+
+impl Sums {
+    fn add(&mut self, report: SeedReport) {
+        self.seeds += 1;
+        self.messages += report.messages;
+        self.least_messages =
+            Some(self.least_messages.map_or(report.messages, |least| least.min(report.messages)));
+        self.partitions += report.partitions;
+        self.crashes += report.crashes;
+        self.leaves += report.leaves;
+        self.lines += report.lines;
+        self.frames += report.frames;
+        self.bytes += report.bytes;
+        self.lost += report.lost;
+        self.steps += report.steps;
+        self.twice += u64::from(report.twice);
+        self.violations += u64::from(report.violation.is_some());
+        let earlier = self.first_bad.as_ref().is_none_or(|bad| report.seed < bad.seed);
+        if report.violation.is_some() && earlier {
+            self.first_bad = Some(report);
+        }
+    }
+
+    fn print_json(&self, ms: u64) {
+        let first = self.first_bad.as_ref().map_or("null".to_owned(), |bad| bad.seed.to_string());
+        println!(
+            "{{\"seeds\":{},\"messages\":{},\"partitions\":{},\"crashes\":{},\"violations\":{},\
+             \"first_bad_seed\":{first},\"least_messages\":{},\"leaves\":{},\"lines\":{},\"frames\":{},\
+             \"bytes\":{},\"lost\":{},\"steps\":{},\"run_twice\":{},\"ms\":{ms},\"ms_per_seed\":{}}}",
+            self.seeds,
+            self.messages,
+            self.partitions,
+            self.crashes,
+            self.violations,
+            self.least_messages.unwrap_or(0),
+            self.leaves,
+            self.lines,
+            self.frames,
+            self.bytes,
+            self.lost,
+            self.steps,
+            self.twice,
+            ms / self.seeds.max(1),
+        );
+    }
+
+    fn print(&self, ms: u64) {
+        let each = |all: u64| all as f64 / self.seeds.max(1) as f64;
+        let lost = 100.0 * self.lost as f64 / self.frames.max(1) as f64;
+        println!("seeds        {} ({} of them run twice and compared)", self.seeds, self.twice);
+        println!(
+            "messages     {} ({} in the quietest seed)",
+            self.messages,
+            self.least_messages.unwrap_or(0)
+        );
+        println!("partitions   {} ({:.1} a seed)", self.partitions, each(self.partitions));
+        println!(
+            "crashes      {} ({:.1} a seed), {} left and came back",
+            self.crashes,
+            each(self.crashes),
+            self.leaves
+        );
+        println!("lines        {} ({:.0} a seed)", self.lines, each(self.lines));
+        println!("frames       {} ({} MiB), {lost:.1} % lost", self.frames, self.bytes >> 20);
+        println!("steps        {}", self.steps);
+        println!("time         {:.1} s ({:.2} s a seed)", ms as f64 / 1e3, each(ms) / 1e3);
+        match &self.first_bad {
+            None => println!("violations   none"),
+            Some(bad) => {
+                println!("violations   {}, the first in seed {}", self.violations, bad.seed)
+            }
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! One device: an engine over a disk that can lose power, its clock, and the reader of its streams.
+
+use super::story::Fall;
+use crate::{
+    Engine,
+    envelope::{Refusal, Screened, Verdict, screen},
+    input::{Arrived, LinkId},
+    model::Now,
+    snapshot::ScreenKeys,
+};
+use oob_proto::{
+    MemberId, TransportKey,
+    wire::{self, Frame, frame::Kind},
+};
+use oob_store::{Passphrase, backend::CrashDisk};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+/// When every world begins, milliseconds since 1970.
+pub(super) const START_MS: u64 = 1_770_000_000_000;
+
+/// Envelopes of one stream that wait for a key: an honest neighbour's credit.
+const HELD: usize = 1_024;
+
+/// How long one waits for it.
+const HELD_FOR_MS: u64 = 600_000;
+
+/// A device and its person.
+pub(super) struct Node {
+    pub(super) engine: Option<Engine>,
+    pub(super) disk: CrashDisk,
+    pub(super) key: TransportKey,
+    /// Once in the organisation.
+    pub(super) member: Option<MemberId>,
+    /// How far its clock is ahead.
+    pub(super) ahead_ms: i64,
+    /// When its process began.
+    pub(super) boot_ms: u64,
+    /// Which of its processes this is.
+    pub(super) process: u64,
+    /// When a tick is under way.
+    pub(super) wake_ms: Option<u64>,
+    pub(super) idles: bool,
+    /// Something was handed in and is not committed yet.
+    pub(super) waits: bool,
+    /// Number of the newest event its person was told of.
+    pub(super) told: u64,
+    pub(super) keys: Arc<ScreenKeys>,
+    /// Envelopes that cannot be judged yet, by stream.
+    pub(super) held: BTreeMap<LinkId, VecDeque<Waiting>>,
+    /// How it goes down at the next thing it makes durable, and when it comes back.
+    pub(super) doom: Option<(Fall, u64)>,
+    pub(super) tickets: u64,
+}
+
+/// An envelope that cannot be judged yet.
+pub(super) struct Waiting {
+    since_ms: u64,
+    bytes: u64,
+    age_s: u32,
+    envelope: wire::Envelope,
+}
+
+/// What a first look at a frame gives.
+pub(super) enum Judged {
+    Now(Arrived),
+    NotYet(Waiting),
+}
+
+/// The passphrase of all stores: it costs nothing to try here.
+pub(super) fn passphrase() -> Passphrase {
+    Passphrase::new("correct horse battery staple")
+}
+
+impl Node {
+    pub(super) fn new(engine: Engine, disk: CrashDisk, ahead_ms: i64) -> Self {
+        let snapshot = engine.snapshot();
+        Self {
+            key: snapshot.me.transport,
+            keys: Arc::clone(&snapshot.screening),
+            engine: Some(engine),
+            disk,
+            member: None,
+            ahead_ms,
+            boot_ms: 0,
+            process: 0,
+            wake_ms: None,
+            idles: false,
+            waits: false,
+            told: 0,
+            held: BTreeMap::new(),
+            doom: None,
+            tickets: 0,
+        }
+    }
+
+    pub(super) fn runs(&self) -> bool {
+        self.engine.is_some()
+    }
+
+    pub(super) fn engine(&self) -> &Engine {
+        self.engine.as_ref().expect("the device runs")
+    }
+
+    pub(super) fn clock(&self, now_ms: u64) -> Now {
+        Now {
+            wall_ms: (START_MS + now_ms).saturating_add_signed(self.ahead_ms),
+            mono_ms: now_ms.saturating_sub(self.boot_ms),
+        }
+    }
+
+    /// Judges a frame as the reader of a stream does.
+    pub(super) fn judge(&self, bytes: &[u8], now_ms: u64) -> Judged {
+        let len = bytes.len() as u64;
+        let read = Frame::read(bytes);
+        let age_s = read.as_ref().map_or(0, |frame| frame.age);
+        let frame = match read.map(|frame| frame.kind) {
+            Ok(Some(Kind::Envelope(envelope))) => {
+                return self.judge_envelope(Waiting {
+                    since_ms: now_ms,
+                    bytes: len,
+                    age_s,
+                    envelope,
+                });
+            }
+            Ok(Some(kind)) => Screened::Other(kind),
+            Ok(None) | Err(_) => Screened::Refused(Refusal::Malformed),
+        };
+        Judged::Now(Arrived { bytes: len, age_s, frame })
+    }
+
+    fn judge_envelope(&self, waiting: Waiting) -> Judged {
+        let Waiting { since_ms, bytes, age_s, envelope } = waiting;
+        let frame = match screen(&self.keys, envelope) {
+            Verdict::Accept(verified) => Screened::Envelope(verified),
+            Verdict::Refuse(refusal) => Screened::Refused(refusal),
+            Verdict::NotYet(envelope) => {
+                return Judged::NotYet(Waiting { since_ms, bytes, age_s, envelope });
+            }
+        };
+        Judged::Now(Arrived { bytes, age_s, frame })
+    }
+
+    /// Holds an envelope; where there is no room the oldest gives way and is given back as refused.
+    pub(super) fn hold(&mut self, link: LinkId, waiting: Waiting) -> Option<Arrived> {
+        let held = self.held.entry(link).or_default();
+        held.push_back(waiting);
+        (held.len() > HELD).then(|| held.pop_front()).flatten().map(Waiting::refused)
+    }
+
+    /// Judges again what is held, under new keys; gives what can be judged now, and what waited too long.
+    pub(super) fn judge_held(&mut self, now_ms: u64) -> Vec<(LinkId, Vec<Arrived>)> {
+        let mut ready = Vec::new();
+        for (link, waiting) in std::mem::take(&mut self.held) {
+            let mut arrived = Vec::new();
+            for one in waiting {
+                if now_ms.saturating_sub(one.since_ms) > HELD_FOR_MS {
+                    arrived.push(one.refused());
+                    continue;
+                }
+                match self.judge_envelope(one) {
+                    Judged::Now(now) => arrived.push(now),
+                    Judged::NotYet(still) => self.held.entry(link).or_default().push_back(still),
+                }
+            }
+            if !arrived.is_empty() {
+                ready.push((link, arrived));
+            }
+        }
+        ready
+    }
+
+    /// Returns the member a transport key belongs to, as far as this device knows.
+    pub(super) fn knows(&self, key: &TransportKey) -> bool {
+        self.engine
+            .as_ref()
+            .is_some_and(|engine| engine.snapshot().roster.by_transport(key).is_some())
+    }
+}
+
+impl Waiting {
+    fn refused(self) -> Arrived {
+        Arrived {
+            bytes: self.bytes,
+            age_s: self.age_s,
+            frame: Screened::Refused(Refusal::NotInTime),
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! What the simulator looks at inside an engine.
+
+use crate::{Engine, Oddities, model::RangeSet};
+use oob_proto::{DeviceId, Incarnation, Message as _, limits};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+
+/// Operations queued for one stream, as `sync` bounds them.
+const QUEUED_OPS: usize = 65_536;
+
+/// Olm messages of one device that wait for their turn, as `session` bounds them.
+const WAITING: u64 = 2_048;
+
+/// Records of each author's life: those here, and those given up.
+pub type Inventory = BTreeMap<(DeviceId, Incarnation), (RangeSet, RangeSet)>;
+
+/// How full the queues of a device are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Gauges {
+    /// Operations queued for one stream, the most of any.
+    pub queued_ops: usize,
+    /// Records sent on one stream that no credit came back for, the most of any.
+    pub ahead_records: u64,
+    /// Their bytes.
+    pub ahead_bytes: u64,
+    /// Messages of one device that wait for their turn, the most of any.
+    pub waiting: u64,
+}
+
+impl Gauges {
+    /// Says which queue is over its bound.
+    pub fn overflow(&self) -> Option<&'static str> {
+        // The last record may pass the bytes by its own length. A device's word about itself goes out whatever the credit.
+        let bytes = limits::CREDIT_BYTES + 2 * limits::FRAME_BYTES as u64;
+        let records = limits::CREDIT_RECORDS + limits::HELLO_ITEMS as u64;
+        [
+            (self.queued_ops > QUEUED_OPS, "operations queued for a stream"),
+            (self.ahead_records > records, "records sent beyond credit"),
+            (self.ahead_bytes > bytes, "bytes sent beyond credit"),
+            (self.waiting > WAITING, "messages that wait for their turn"),
+        ]
+        .into_iter()
+        .find_map(|(over, what)| over.then_some(what))
+    }
+}
+
+impl Engine {
+    /// Returns a hash of the log and of what it is judged to say.
+    pub fn roster_hash(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        if let Some(organisation) = &self.inside().organisation {
+            for op in organisation.beyond([]) {
+                hash.update(op.as_bytes());
+            }
+            let roster = &organisation.roster().view;
+            for member in roster.members.values() {
+                hash.update(member.id.as_bytes());
+                hash.update(member.name.as_str());
+                hash.update(member.roles.iter().map(|role| 1u8 << role.code()).collect::<Vec<_>>());
+            }
+            for device in roster.devices.values() {
+                hash.update(device.id.as_bytes());
+                hash.update(device.member.as_bytes());
+            }
+        }
+        hash.finalize().into()
+    }
+
+    /// Returns what is here of each author's life, and what was given up of it.
+    pub fn inventory(&self) -> Inventory {
+        let all = self.inside().inventory().into_iter();
+        all.map(|(life, (have, known))| {
+            let gone = have.missing_from(&known);
+            (life, (have, gone))
+        })
+        .collect()
+    }
+
+    /// Returns how full the queues are.
+    pub fn gauges(&self) -> Gauges {
+        let state = self.inside();
+        let mut gauges = Gauges { waiting: state.peers.most_waiting(), ..Gauges::default() };
+        for link in state.links.iter() {
+            let (records, bytes) = link.ahead();
+            gauges.queued_ops = gauges.queued_ops.max(link.ops.len());
+            gauges.ahead_records = gauges.ahead_records.max(records);
+            gauges.ahead_bytes = gauges.ahead_bytes.max(bytes);
+        }
+        gauges
+    }
+
+    /// Returns what an honest world must never see, counted since the engine was opened.
+    pub fn oddities(&self) -> Oddities {
+        self.inside().rig.oddities
+    }
+}
+
+/// The name of a frame's kind, for the trace.
+pub(super) fn kind_of(bytes: &[u8]) -> &'static str {
+    use oob_proto::wire::Frame;
+    match Frame::decode(bytes).ok().and_then(|frame| frame.kind) {
+        None => "malformed",
+        Some(kind) => name_of(&kind),
+    }
+}
+
+/// The name of a kind.
+pub(super) fn name_of(kind: &oob_proto::wire::frame::Kind) -> &'static str {
+    use oob_proto::wire::frame::Kind;
+    match kind {
+        Kind::Log(_) => "log",
+        Kind::Epoch(_) => "epoch",
+        Kind::RelayCert(_) => "relay-cert",
+        Kind::Bundle(_) => "bundle",
+        Kind::Alert(_) => "alert",
+        Kind::AlertAck(_) => "alert-ack",
+        Kind::Envelope(_) => "envelope",
+        Kind::Release(_) => "release",
+        Kind::Floor(_) => "floor",
+        Kind::Have(_) => "have",
+        Kind::Hello(_) => "hello",
+        Kind::Heartbeat(_) => "heartbeat",
+        Kind::Credit(_) => "credit",
+        Kind::Addresses(_) => "addresses",
+        Kind::Nearby(_) => "nearby",
+    }
+}
+
+/// The first device that does not hold what the others hold, what any of them validly gave up aside.
+pub(super) fn difference(holdings: &[Inventory]) -> Option<(usize, String)> {
+    let mut all: Inventory = BTreeMap::new();
+    for (life, (have, gone)) in holdings.iter().flatten() {
+        let (everything, given_up) = all.entry(*life).or_default();
+        everything.union(have);
+        everything.union(gone);
+        given_up.union(gone);
+    }
+    for (node, holding) in holdings.iter().enumerate() {
+        for (life, (everything, given_up)) in &all {
+            let mut here = given_up.clone();
+            if let Some((have, _)) = holding.get(life) {
+                here.union(have);
+            }
+            let missing = here.missing_from(everything);
+            if !missing.is_empty() {
+                let (first, last) = missing.iter().next().unwrap_or_default();
+                let what = format!("lacks records {first} to {last} of {life:?}, and maybe more");
+                return Some((node, what));
+            }
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holding(have: (u64, u64), gone: (u64, u64)) -> Inventory {
+        let ranges = |(first, last)| {
+            let mut set = RangeSet::new();
+            set.insert_range(first, last);
+            set
+        };
+        [((DeviceId::from([1; 32]), Incarnation(7)), (ranges(have), ranges(gone)))].into()
+    }
+
+    #[test]
+    fn the_same_set_is_what_is_here_but_for_what_anybody_gave_up() {
+        let whole = holding((1, 9), (1, 0));
+        assert_eq!(difference(&[whole.clone(), whole.clone()]), None);
+        assert_eq!(difference(&[whole.clone(), holding((4, 9), (1, 3))]), None, "given up");
+        assert_eq!(difference(&[holding((4, 9), (1, 0)), holding((5, 9), (1, 4))]), None);
+        let (node, what) = difference(&[whole.clone(), holding((1, 8), (1, 0))]).unwrap();
+        assert_eq!(node, 1);
+        assert!(what.starts_with("lacks records 9 to 9"), "{what}");
+        assert_eq!(difference(&[Inventory::new(), whole]).unwrap().0, 0);
+    }
+}

@@ -1,0 +1,68 @@
+//! The simulator itself: small worlds, many seeds, no promise broken; and each safeguard taken away is noticed.
+
+use oob_engine::{
+    Faults,
+    sim::{SeedReport, Settings, run, run_all, trace},
+};
+use std::{num::NonZero, thread::available_parallelism};
+
+const SEEDS: u64 = 20;
+
+/// Worlds that are small enough for a build without optimisation. `.ci/run` runs the full size.
+fn small(faults: Faults) -> Settings {
+    Settings { nodes: 5, minutes: 3, messages: 110, faults, ..Settings::default() }
+}
+
+fn jobs() -> usize {
+    available_parallelism().map_or(1, NonZero::get)
+}
+
+#[test]
+fn twenty_seeds_break_no_promise() {
+    let mut reports: Vec<SeedReport> = Vec::new();
+    run_all(small(Faults::default()), 0..SEEDS, jobs(), |report| reports.push(report));
+    assert_eq!(reports.len() as u64, SEEDS);
+    for report in &reports {
+        assert_eq!(report.violation, None, "seed {}", report.seed);
+        assert!(report.messages >= 100, "{report:?}");
+        assert!(report.partitions >= 1, "{report:?}");
+    }
+    // Some devices are away when the power fails; of all of them enough are not.
+    assert!(reports.iter().map(|report| report.crashes).sum::<u64>() >= SEEDS);
+    let sum = |of: fn(&SeedReport) -> u64| reports.iter().map(of).sum::<u64>();
+    assert!(sum(|report| report.lost) * 20 >= sum(|report| report.frames), "5 % and more are lost");
+}
+
+/// Seeds that notice it, of the first twenty; the search ends with the first.
+fn noticed(faults: Faults) -> Option<SeedReport> {
+    (0..SEEDS).map(|seed| run(small(faults), seed)).find(|report| report.violation.is_some())
+}
+
+#[test]
+fn without_the_duplicate_check_something_is_shown_twice() {
+    let report = noticed(Faults { no_duplicate_check: true, ..Faults::default() }).unwrap();
+    let what = report.violation.unwrap().what;
+    assert!(what.contains("shown twice"), "{what}");
+}
+
+#[test]
+fn what_is_acknowledged_before_it_is_durable_is_missed_behind_a_power_cut() {
+    let report = noticed(Faults { acknowledge_before_durable: true, ..Faults::default() });
+    assert!(report.is_some());
+}
+
+#[test]
+fn without_repair_what_was_lost_on_its_way_stays_lost() {
+    let report = noticed(Faults { no_repair: true, ..Faults::default() }).unwrap();
+    let what = report.violation.unwrap().what;
+    assert!(what.contains("was lost") || what.contains("was delivered"), "{what}");
+}
+
+#[test]
+fn a_seed_repeats_itself_and_another_does_not() {
+    let settings = small(Faults::default());
+    let [first, again, other] = [7, 7, 8].map(|seed| run(settings, seed));
+    assert_eq!(first, again);
+    assert_ne!(first.sum, other.sum);
+    assert_eq!(trace(settings, 7).len() as u64, first.steps, "every step is told");
+}
