@@ -13,7 +13,7 @@ use crate::{
     session::{OpenError, Opened},
     state::State,
     stored::RecordError,
-    sync::{Departing, HaveClaim, Key, OTHER_RANGES, REPAIR_MS, Urgency, equality, own_entry},
+    sync::{Departing, HaveClaim, Key, OTHER_RANGES, Urgency, equality, own_entry},
 };
 use oob_crypto::{envelope::release_of, signed};
 use oob_proto::{
@@ -133,12 +133,13 @@ impl State {
     /// Queues somebody's record for every neighbour but the one it came from. An envelope that came by gossip went to all
     /// of them: whether it arrived is looked at a little later. Other records the mesh passes on to nobody by itself.
     fn spread(&mut self, cx: &Cx<'_>, from: Option<LinkId>, of: &RecordRef, urgency: Urgency) {
+        if let Some(link) = from.and_then(|from| self.links.get_mut(from)) {
+            link.gave(of);
+        }
         let by_gossip = self.by_gossip && urgency == Urgency::Text;
-        for link in self.links.iter_mut() {
-            if Some(link.id) == from {
-                link.gave(of);
-            } else if by_gossip {
-                link.repair_at(cx.now.mono_ms.saturating_add(REPAIR_MS));
+        for link in self.links.onward(from, of, cx.now.mono_ms) {
+            if by_gossip {
+                link.expect(of, cx.now.mono_ms);
             } else if link.device != of.device {
                 link.queue(of, urgency);
             }
@@ -421,20 +422,25 @@ impl State {
     /// Publishes the own proofs whose time has come.
     pub(crate) fn publish_releases(&mut self, cx: &mut Cx<'_>) {
         for of in self.releases.take_due(cx.elapsed_ms) {
-            self.released(cx, &of);
+            self.released(cx, None, &of);
         }
     }
 
-    fn released(&mut self, cx: &mut Cx<'_>, of: &RecordRef) {
+    fn released(&mut self, cx: &mut Cx<'_>, from: Option<LinkId>, of: &RecordRef) {
         self.seen.mark_gone(of);
         self.have_changed(cx.now.mono_ms);
-        for link in self.links.iter_mut() {
+        for link in self.links.onward(from, of, cx.now.mono_ms) {
             link.queue_release(of);
         }
     }
 
     /// Takes somebody's proof that an envelope was opened; returns whether it can be true.
-    pub(crate) fn release(&mut self, cx: &mut Cx<'_>, release: &wire::Release) -> bool {
+    pub(crate) fn release(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: Option<LinkId>,
+        release: &wire::Release,
+    ) -> bool {
         let (Ok(short), Ok(preimage)) = (
             DeviceShort::try_from(release.device.as_slice()),
             <[u8; 16]>::try_from(release.preimage.as_slice()),
@@ -466,7 +472,7 @@ impl State {
         let until_ms = self.custody.until_ms(&of).unwrap_or(cx.elapsed_ms);
         self.custody.take_out(cx.store, &of);
         self.releases.put(&of, preimage, until_ms, None);
-        self.released(cx, &of);
+        self.released(cx, from, &of);
         true
     }
 
@@ -795,7 +801,8 @@ impl State {
         let Ok(device) = DeviceId::try_from(raw.device.as_slice()) else { return false };
         let of =
             RecordRef { device, incarnation: Incarnation(raw.incarnation), seq: raw.record_seq };
-        let (Some(device), Some(org)) = (self.device(&device), self.org_id()) else { return true };
+        let author = self.author_of(&device, of.incarnation, of.seq);
+        let (Some(device), Some(org)) = (author, self.org_id()) else { return true };
         if device.id == self.identity.device {
             return true;
         }

@@ -151,7 +151,7 @@ impl State {
                 self.relay_cert(cx, None, &signed);
             }
             Screened::Other(Kind::Release(release)) => {
-                self.release(cx, &release);
+                self.release(cx, None, &release);
             }
             Screened::Other(kind @ (Kind::Alert(_) | Kind::AlertAck(_))) => {
                 self.alert_record(cx, None, &kind, 0)?;
@@ -193,7 +193,7 @@ impl State {
                 return Ok(Taken::CONTROL);
             }
             Kind::Nearby(nearby) => {
-                self.told_nearby(cx, from.id, &nearby);
+                self.told_nearby(cx, id, from.id, &nearby);
                 return Ok(Taken::CONTROL);
             }
             Kind::Log(op) => {
@@ -206,7 +206,7 @@ impl State {
             }
             Kind::RelayCert(signed) => self.relay_cert(cx, Some(id), &signed),
             Kind::Bundle(signed) => self.bundle(cx, Some(id), &signed),
-            Kind::Release(release) => self.release(cx, &release),
+            Kind::Release(release) => self.release(cx, Some(id), &release),
             Kind::Floor(signed) => self.floor(cx, Some(id), &signed, age_s)?,
             // An envelope comes through screening or not at all.
             Kind::Envelope(_) => true,

@@ -13,7 +13,7 @@ use oob_proto::{
     DeviceId, DeviceShort, MemberId, Message, limits,
     wire::{self, Frame, frame::Kind},
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Somebody heard within this time is taken to be up: the time between two words on who is near, and half of it again.
 const UP_MS: u64 = 15_000;
@@ -23,7 +23,14 @@ const DIRECT_NEIGHBOURS: usize = 32;
 
 impl State {
     /// Takes what a neighbour says of those it heard.
-    pub(crate) fn told_nearby(&mut self, cx: &Cx<'_>, from: DeviceId, nearby: &wire::Nearby) {
+    pub(crate) fn told_nearby(
+        &mut self,
+        cx: &Cx<'_>,
+        link: LinkId,
+        from: DeviceId,
+        nearby: &wire::Nearby,
+    ) {
+        let mut near = BTreeSet::new();
         for heard in nearby.heard.iter().take(limits::NEARBY) {
             let (Ok(device), Ok(by)) = (
                 DeviceShort::try_from(heard.device.as_slice()),
@@ -36,6 +43,9 @@ impl State {
             else {
                 continue;
             };
+            if by == from && heard.ago_s == 0 {
+                near.insert(device);
+            }
             // What others heard of this device, or heard from it, is no news here.
             if device == self.identity.device || by == self.identity.device || device == from {
                 continue;
@@ -51,6 +61,9 @@ impl State {
                 self.nearby.insert(device, told);
                 self.changed = true;
             }
+        }
+        if let Some(link) = self.links.get_mut(link) {
+            link.take_near(near);
         }
     }
 

@@ -261,6 +261,7 @@ impl State {
         let mut broadcast = Broadcast {
             all: &mut self.alerts,
             roster: &organisation.roster().view,
+            authors: organisation.roster(),
             org: &organisation.id,
             me: &self.membership.as_ref()?.member,
             identity: &self.identity,

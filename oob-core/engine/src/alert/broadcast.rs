@@ -9,9 +9,10 @@ use crate::{
     effect::CommandError,
     epochs::Epochs,
     event::Event,
-    model::{Alert, AlertAck, AlertAnswer, AlertText, Ring, Severity},
+    model::{Alert, AlertAck, AlertAnswer, AlertText, Device, Ring, Severity},
     own::{Identity, Life},
     record::{RecordRef, RecordTaken},
+    roster::Roster,
     snapshot::RosterView,
     stored::RecordError,
 };
@@ -29,6 +30,8 @@ use oob_proto::{
 pub(crate) struct Broadcast<'a> {
     pub(crate) all: &'a mut Alerts,
     pub(crate) roster: &'a RosterView,
+    /// Finds the device of a record: one taken out, too, for what it had written before.
+    pub(crate) authors: &'a Roster,
     pub(crate) org: &'a OrgId,
     pub(crate) me: &'a MemberId,
     pub(crate) identity: &'a Identity,
@@ -48,6 +51,12 @@ pub(crate) struct Raise {
 pub(crate) struct Made {
     pub(crate) record: RecordRef,
     pub(crate) kind: Kind,
+}
+
+impl<'a> Broadcast<'a> {
+    fn author_of(&self, of: &RecordRef) -> Option<&'a Device> {
+        self.authors.author_of(&of.device, of.incarnation, of.seq)
+    }
 }
 
 impl Broadcast<'_> {
@@ -129,8 +138,7 @@ impl Broadcast<'_> {
         if self.all.kept.contains_key(&id) {
             return Ok(RecordTaken::Known(claim.record));
         }
-        let device = claim.record.device;
-        let Some(device) = self.roster.devices.get(&device) else { return Ok(RecordTaken::NotYet) };
+        let Some(device) = self.author_of(&claim.record) else { return Ok(RecordTaken::NotYet) };
         // Before the signature, since it is the cheaper and refuses nothing that the signature would admit.
         if self.all.day_is_full(&device.id, claim.issued_ms) {
             return Ok(RecordTaken::Full);
@@ -252,8 +260,7 @@ impl Broadcast<'_> {
         signed: &wire::Signed,
     ) -> Result<RecordTaken, RecordError> {
         let Some(claim) = AckClaim::parse(&signed.payload) else { return Ok(RecordTaken::Refused) };
-        let device = claim.record.device;
-        let Some(device) = self.roster.devices.get(&device) else { return Ok(RecordTaken::NotYet) };
+        let Some(device) = self.author_of(&claim.record) else { return Ok(RecordTaken::NotYet) };
         if self.all.ack_floods(cx.elapsed_ms, &device.id) {
             return Ok(RecordTaken::Full);
         }

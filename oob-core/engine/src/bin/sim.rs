@@ -49,6 +49,8 @@ struct Sums {
     seeds: u64,
     messages: u64,
     least_messages: Option<u64>,
+    alerts: u64,
+    removals: u64,
     partitions: u64,
     crashes: u64,
     leaves: u64,
@@ -195,6 +197,8 @@ impl Sums {
         self.messages += report.messages;
         self.least_messages =
             Some(self.least_messages.map_or(report.messages, |least| least.min(report.messages)));
+        self.alerts += report.alerts;
+        self.removals += report.removals;
         self.partitions += report.partitions;
         self.crashes += report.crashes;
         self.leaves += report.leaves;
@@ -215,7 +219,7 @@ impl Sums {
         let first = self.first_bad.as_ref().map_or("null".to_owned(), |bad| bad.seed.to_string());
         println!(
             "{{\"seeds\":{},\"messages\":{},\"partitions\":{},\"crashes\":{},\"violations\":{},\
-             \"first_bad_seed\":{first},\"least_messages\":{},\"leaves\":{},\"lines\":{},\"frames\":{},\
+             \"first_bad_seed\":{first},\"least_messages\":{},\"alerts\":{},\"removals\":{},\"leaves\":{},\"lines\":{},\"frames\":{},\
              \"bytes\":{},\"lost\":{},\"steps\":{},\"run_twice\":{},\"ms\":{ms},\"ms_per_seed\":{}}}",
             self.seeds,
             self.messages,
@@ -223,6 +227,8 @@ impl Sums {
             self.crashes,
             self.violations,
             self.least_messages.unwrap_or(0),
+            self.alerts,
+            self.removals,
             self.leaves,
             self.lines,
             self.frames,
@@ -243,6 +249,7 @@ impl Sums {
             self.messages,
             self.least_messages.unwrap_or(0)
         );
+        println!("alerts       {}, {} devices taken out", self.alerts, self.removals);
         println!("partitions   {} ({:.1} a seed)", self.partitions, each(self.partitions));
         println!(
             "crashes      {} ({:.1} a seed), {} left and came back",

@@ -1,5 +1,6 @@
 //! What was said, and what each node was told of it: every promise is checked against this book.
 
+use super::alarm::Alarms;
 use crate::{
     Engine,
     effect::{Answer, CommandError},
@@ -25,6 +26,8 @@ struct Said {
     from: usize,
     to: usize,
     text: String,
+    /// Its author knew of the removal: the removed device must not read it.
+    behind_removal: bool,
     /// The author was told that it is durable: by the reply, or by the event.
     id: Option<MessageId>,
     /// Its author was told that nothing was written.
@@ -55,11 +58,14 @@ pub(super) struct Book {
     members: BTreeMap<MemberId, usize>,
     /// By node and partner.
     threads: BTreeMap<(usize, usize), Thread>,
+    pub(super) alarms: Alarms,
+    /// Whose device was taken out.
+    pub(super) removed: Option<usize>,
 }
 
-type Checked = Result<(), String>;
+pub(super) type Checked = Result<(), String>;
 
-fn ensure(holds: bool, what: impl FnOnce() -> String) -> Checked {
+pub(super) fn ensure(holds: bool, what: impl FnOnce() -> String) -> Checked {
     if holds { Ok(()) } else { Err(what()) }
 }
 
@@ -69,13 +75,20 @@ impl Book {
     }
 
     /// Notes what somebody is about to say; returns its text.
-    pub(super) fn say(&mut self, from: usize, to: usize, padding: usize) -> (usize, String) {
+    pub(super) fn say(
+        &mut self,
+        from: usize,
+        to: usize,
+        padding: usize,
+        behind_removal: bool,
+    ) -> (usize, String) {
         let place = self.said.len();
         let text = format!("#{place} from {from} to {to} {}", "lorem ".repeat(padding));
         self.said.push(Said {
             from,
             to,
             text: text.clone(),
+            behind_removal,
             id: None,
             refused: false,
             arrived: None,
@@ -137,7 +150,15 @@ impl Book {
                     .ok_or("a receipt for a message that nobody wrote")?;
                 self.receipt(node, place, receipt.state)
             }
-            _ => Ok(()),
+            Event::Alert(alert) => {
+                let author = self.members.get(&alert.author).copied();
+                self.alarms.alert(node, author, self.removed == Some(node), alert)
+            }
+            Event::AlertAcked { alert, member, answer, .. } => {
+                let by = self.members.get(member).copied();
+                self.alarms.answered(node, alert, by, answer)
+            }
+            Event::Joined { .. } | Event::Org { .. } => Ok(()),
         }
     }
 
@@ -158,6 +179,9 @@ impl Book {
             ensure(node == said.to, || format!("message {place} was shown to somebody else"))?;
             ensure(said.arrived.is_none(), || format!("message {place} was shown twice"))?;
             ensure(said.id.is_some(), || format!("message {place} left before it was durable"))?;
+            ensure(!(said.behind_removal && self.removed == Some(node)), || {
+                format!("message {place} was read by a device that had been removed")
+            })?;
             said.arrived = Some(message.number);
             said.from
         };
@@ -253,7 +277,9 @@ impl Book {
 
     /// Checks, at the end, that everything acknowledged reached its addressee and that its author knows.
     pub(super) fn complete(&self) -> Result<(), (usize, String)> {
-        for (place, said) in self.said.iter().enumerate() {
+        let counts = |said: &&Said| ![Some(said.from), Some(said.to)].contains(&self.removed);
+        for said in self.said.iter().filter(counts) {
+            let place = place_of(&said.text).unwrap_or_default();
             let known = said.id.is_some();
             match (known, said.arrived) {
                 (true, None) => {
@@ -271,6 +297,11 @@ impl Book {
             }
         }
         Ok(())
+    }
+
+    /// Checks, at the end, that a device has every alert and every answer.
+    pub(super) fn alerts_complete(&self, node: usize, engine: &Engine) -> Checked {
+        self.alarms.complete(node, engine, &self.members, self.removed)
     }
 
     /// Messages that were acknowledged.

@@ -17,6 +17,7 @@
     reason = "a tool of tests: numbers of nodes are its own, and what it did not foresee must stop it"
 )]
 
+mod alarm;
 mod book;
 mod dice;
 mod lines;

@@ -7,10 +7,10 @@ use super::{
 use crate::{
     effect::{Answer, CommandError, JoinError},
     input::Command,
-    model::{Name, Role, Text},
+    model::{AlertAnswer, AlertText, Name, Role, Severity, Text},
 };
 use oob_crypto::JoinHandshake;
-use oob_proto::{MemberId, OrgId};
+use oob_proto::{DeviceId, MemberId, OrgId};
 
 /// How long until somebody who was not let in tries again.
 const AGAIN_MS: std::ops::RangeInclusive<u64> = 500..=3_000;
@@ -20,6 +20,9 @@ const ANSWERS_LOST: u64 = 100;
 
 /// The longest life of an invitation.
 const INVITE_LIFE_MS: u64 = 30 * 86_400_000;
+
+/// Alerts of a run ask for attention until its end.
+const ALERT_LIFE_MS: u64 = 7 * 86_400_000;
 
 /// The longest text, in words of six bytes: an envelope of the largest class.
 const LONG: u64 = 1_300;
@@ -149,7 +152,8 @@ impl World {
         for _ in 0..count {
             let padding =
                 if long { self.dice.between(100..=LONG) } else { self.dice.between(0..=30) };
-            let (place, text) = self.book.say(from, to, padding as usize);
+            let behind = self.knows_removal(from);
+            let (place, text) = self.book.say(from, to, padding as usize, behind);
             places.push(place);
             let text = Text::parse(text).expect("a text");
             commands.push(Command::Send { to: member, text });
@@ -159,6 +163,76 @@ impl World {
             let checked = self.book.replied(place, reply);
             self.check(from, checked);
         }
+    }
+
+    /// Whether a device knows that another was taken out.
+    fn knows_removal(&self, node: usize) -> bool {
+        let removed = self.book.removed.filter(|removed| *removed != node);
+        removed.is_some_and(|removed| !self.nodes[node].knows(&self.nodes[removed].key))
+    }
+
+    /// The admin alerts everybody.
+    pub(super) fn alert(&mut self) {
+        if !self.nodes[0].runs() {
+            return;
+        }
+        let behind = self.knows_removal(0);
+        let (place, text) = self.book.alarms.raise(behind);
+        let severity = self.dice.pick(&Severity::ALL).unwrap_or_default();
+        let text = AlertText::parse(text).expect("an alert");
+        let alert =
+            Command::RaiseAlert { severity, text, life_ms: ALERT_LIFE_MS, answers: Vec::new() };
+        if let Some(reply) = self.commands(0, "alert", vec![alert]).pop() {
+            let checked = self.book.alarms.replied(place, &reply);
+            self.check(0, checked);
+        }
+    }
+
+    /// Somebody answers an alert: "safe", or that it was seen.
+    pub(super) fn answer(&mut self, node: usize, safe: bool) {
+        let open = self.book.alarms.open_at(node);
+        let Some((place, id)) = self.dice.pick(&open) else { return };
+        if !self.nodes[node].runs() {
+            return;
+        }
+        let answer = safe.then(|| AlertAnswer::parse("safe").expect("an answer"));
+        let words = answer.as_ref().map(|answer| answer.as_str().to_owned());
+        self.book.alarms.answers(place, node, words);
+        self.commands(node, "answer", vec![Command::AckAlert { id, answer }]);
+    }
+
+    /// The admin takes a device out, once everybody is in and known.
+    pub(super) fn revoke(&mut self, node: usize) {
+        if self.book.removed.is_some() || self.healed {
+            return;
+        }
+        let key = self.nodes[node].key;
+        let known = |other: usize| other == 0 || self.nodes[0].knows(&self.nodes[other].key);
+        let ready = self.nodes[0].runs() && (0..self.nodes.len()).all(known);
+        if let Some(device) = self.device_of(node).filter(|_| ready) {
+            self.revoking = Some(node);
+            self.commands(0, "revoke", vec![Command::RevokeDevice { device }]);
+            self.look_for_removal();
+        }
+        if self.nodes[0].knows(&key) || !self.nodes[0].runs() {
+            let ms = self.dice.between(AGAIN_MS);
+            self.after(ms, Happening::Act(Act::Revoke { node }));
+        }
+    }
+
+    /// Notes that a removal under way stands: also where the admin went down before it could say so.
+    pub(super) fn look_for_removal(&mut self) {
+        let Some(node) = self.revoking else { return };
+        if self.nodes[0].runs() && !self.nodes[0].knows(&self.nodes[node].key) {
+            self.book.removed = Some(node);
+            self.revoking = None;
+        }
+    }
+
+    fn device_of(&self, node: usize) -> Option<DeviceId> {
+        let key = self.nodes[node].key;
+        let snapshot = self.nodes[0].engine.as_ref()?.snapshot();
+        snapshot.roster.by_transport(&key).map(|device| device.id)
     }
 
     /// Somebody reads one of the conversations up to some message.

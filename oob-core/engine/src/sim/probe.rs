@@ -127,15 +127,18 @@ pub(super) fn name_of(kind: &oob_proto::wire::frame::Kind) -> &'static str {
 }
 
 /// The first device that does not hold what the others hold, what any of them validly gave up aside.
-pub(super) fn difference(holdings: &[Inventory]) -> Option<(usize, String)> {
+pub(super) fn difference(
+    holdings: &[(usize, Inventory)],
+    whose: impl Fn(&DeviceId) -> String,
+) -> Option<(usize, String)> {
     let mut all: Inventory = BTreeMap::new();
-    for (life, (have, gone)) in holdings.iter().flatten() {
+    for (life, (have, gone)) in holdings.iter().flat_map(|(_, holding)| holding) {
         let (everything, given_up) = all.entry(*life).or_default();
         everything.union(have);
         everything.union(gone);
         given_up.union(gone);
     }
-    for (node, holding) in holdings.iter().enumerate() {
+    for (node, holding) in holdings {
         for (life, (everything, given_up)) in &all {
             let mut here = given_up.clone();
             if let Some((have, _)) = holding.get(life) {
@@ -144,8 +147,14 @@ pub(super) fn difference(holdings: &[Inventory]) -> Option<(usize, String)> {
             let missing = here.missing_from(everything);
             if !missing.is_empty() {
                 let (first, last) = missing.iter().next().unwrap_or_default();
-                let what = format!("lacks records {first} to {last} of {life:?}, and maybe more");
-                return Some((node, what));
+                let here = |(of, holding): &(usize, Inventory)| {
+                    let (have, _) = holding.get(life)?;
+                    have.contains(first).then(|| of.to_string())
+                };
+                let others: Vec<String> = holdings.iter().filter_map(here).collect();
+                let (whose, others) = (whose(&life.0), others.join(", "));
+                let what = format!("lacks records {first} to {last} of {whose}, held by {others}");
+                return Some((*node, what));
             }
         }
     }
@@ -167,13 +176,16 @@ mod tests {
 
     #[test]
     fn the_same_set_is_what_is_here_but_for_what_anybody_gave_up() {
+        let of = |all: [Inventory; 2]| {
+            difference(&(0..).zip(all).collect::<Vec<_>>(), |_| "Dana".to_owned())
+        };
         let whole = holding((1, 9), (1, 0));
-        assert_eq!(difference(&[whole.clone(), whole.clone()]), None);
-        assert_eq!(difference(&[whole.clone(), holding((4, 9), (1, 3))]), None, "given up");
-        assert_eq!(difference(&[holding((4, 9), (1, 0)), holding((5, 9), (1, 4))]), None);
-        let (node, what) = difference(&[whole.clone(), holding((1, 8), (1, 0))]).unwrap();
+        assert_eq!(of([whole.clone(), whole.clone()]), None);
+        assert_eq!(of([whole.clone(), holding((4, 9), (1, 3))]), None, "given up");
+        assert_eq!(of([holding((4, 9), (1, 0)), holding((5, 9), (1, 4))]), None);
+        let (node, what) = of([whole.clone(), holding((1, 8), (1, 0))]).unwrap();
         assert_eq!(node, 1);
         assert!(what.starts_with("lacks records 9 to 9"), "{what}");
-        assert_eq!(difference(&[Inventory::new(), whole]).unwrap().0, 0);
+        assert_eq!(of([Inventory::new(), whole]).unwrap().0, 0);
     }
 }

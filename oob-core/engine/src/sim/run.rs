@@ -25,6 +25,10 @@ pub struct SeedReport {
     pub seed: u64,
     /// Messages acknowledged to their authors.
     pub messages: u64,
+    /// Alerts acknowledged to their author.
+    pub alerts: u64,
+    /// Devices taken out of the organisation.
+    pub removals: u64,
     /// Times somebody stopped seeing somebody.
     pub partitions: u64,
     /// Devices that lost their power or were killed.
@@ -113,6 +117,8 @@ fn once(settings: Settings, seed: u64, keep_trace: bool) -> (SeedReport, Option<
         Ok((violation, world)) => {
             let mut report = SeedReport::of(seed, &world.counts, violation);
             report.messages = world.book.acknowledged();
+            report.alerts = world.book.alarms.raised();
+            report.removals = u64::from(world.book.removed.is_some());
             (report.steps, report.sum) = (world.trace.steps(), world.trace.sum());
             (report, Some(world))
         }
@@ -131,6 +137,8 @@ impl SeedReport {
         Self {
             seed,
             messages: 0,
+            alerts: 0,
+            removals: 0,
             partitions: counts.partitions,
             crashes: counts.crashes,
             leaves: counts.leaves,

@@ -86,6 +86,12 @@ pub(super) enum Act {
     Say { from: usize, to: usize, count: usize, long: bool },
     /// Somebody reads one of the conversations.
     Read { node: usize },
+    /// The first, who is the admin, alerts everybody.
+    Alert,
+    /// Somebody answers one of the alerts.
+    Answer { node: usize, safe: bool },
+    /// The admin takes a device out, once everybody is in.
+    Revoke { node: usize },
     /// Who sees whom changes.
     Map(Map),
     /// A line ends and is dialled again; the two sides learn of it at different times.
@@ -139,6 +145,17 @@ impl Story {
         }
         for _ in 0..settings.messages / 10 {
             self.acts.push((dice.between(end / 10..=end), Act::Read { node: dice.below(nodes) }));
+        }
+        for _ in 0..2 * settings.minutes {
+            self.acts.push((dice.between(end / 20..=end - 1), Act::Alert));
+        }
+        for _ in 0..2 * settings.minutes * nodes as u64 {
+            let act = Act::Answer { node: 1 + dice.below(nodes - 1), safe: dice.chance(500) };
+            self.acts.push((dice.between(end / 15..=end), act));
+        }
+        if dice.chance(350) {
+            let act = Act::Revoke { node: 1 + dice.below(nodes - 1) };
+            self.acts.push((dice.between(end / 2..=end - end / 6), act));
         }
     }
 

@@ -23,6 +23,9 @@ const CLOSED_MS: std::ops::RangeInclusive<u64> = 1..=250;
 /// How long until somebody is dialled again.
 const REDIAL_MS: std::ops::RangeInclusive<u64> = 200..=2_000;
 
+/// How long until somebody is dialled again whom one side does not let in.
+const STRANGER_MS: u64 = 5_000;
+
 /// Of a thousand dials, how many happen on both sides at once: two lines, of which one is ended soon.
 const TWICE: u64 = 100;
 
@@ -54,6 +57,13 @@ impl World {
         self.show(a, b);
         self.show(b, a);
         if !self.nodes[a].runs() || !self.nodes[b].runs() {
+            return;
+        }
+        let strangers = |a: usize, b: usize| !self.nodes[a].knows(&self.nodes[b].key);
+        if strangers(a, b) || strangers(b, a) {
+            // One was taken out, or comes from too far to show how it was admitted.
+            self.lines.dialling.insert((a, b));
+            self.after(STRANGER_MS, Happening::Dial { a, b });
             return;
         }
         let old: Vec<LinkId> = self.lines.between(a, b).map(|(id, _)| id).collect();
@@ -275,6 +285,7 @@ impl World {
         if let (None, Some(member)) = (it.member, snapshot.me.member) {
             self.is_member(node, member);
         }
+        self.look_for_removal();
         let caught_up = self.catch_up(node);
         self.check(node, caught_up);
         self.note(node, "start", String::new(), self.nodes[node].told.to_string());
@@ -304,7 +315,9 @@ impl World {
     /// Ends all bad weather: everybody is back, and there is a way from everybody to everybody.
     pub(super) fn heal(&mut self) {
         self.healed = true;
+        let removed = self.book.removed;
         let mut order: Vec<usize> = (0..self.nodes.len()).collect();
+        order.retain(|node| Some(*node) != removed);
         self.dice.shuffle(&mut order);
         let chain = self.settings.custody && self.dice.chance(CHAINS);
         self.map(if chain { Map::Chain(order) } else { Map::Mesh });

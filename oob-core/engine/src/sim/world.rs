@@ -16,7 +16,7 @@ use crate::{
     input::{Arrived, Command, Input, LinkId, Ticket},
     model::{Name, Now},
 };
-use oob_proto::{wire, wire::frame::Kind};
+use oob_proto::{DeviceId, wire, wire::frame::Kind};
 use oob_store::{Store, backend::CrashDisk};
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -90,6 +90,8 @@ pub(super) struct World {
     /// Batches with an envelope that are lost with their line, of a thousand.
     pub(super) loss: u64,
     pub(super) healed: bool,
+    /// A removal that is asked for.
+    pub(super) revoking: Option<usize>,
     violation: Option<Violation>,
     inventory: fn(&Engine) -> Inventory,
 }
@@ -111,6 +113,7 @@ impl World {
             invite: None,
             loss: story.loss,
             healed: false,
+            revoking: None,
             violation: None,
             inventory: Engine::inventory,
         };
@@ -227,6 +230,9 @@ impl World {
             Act::Join { node } => self.join(node),
             Act::Say { from, to, count, long } => self.say(from, to, count, long),
             Act::Read { node } => self.read(node),
+            Act::Alert => self.alert(),
+            Act::Answer { node, safe } => self.answer(node, safe),
+            Act::Revoke { node } => self.revoke(node),
             Act::Map(map) => self.map(map),
             Act::Reset => self.reset(),
             Act::Fall { node, how, back_ms } => self.doom(node, how, back_ms),
@@ -523,6 +529,15 @@ impl World {
         self.check(node, compared);
     }
 
+    fn whose(&self, device: &DeviceId) -> String {
+        let of = |node: &Node| node.engine.as_ref().map(|engine| engine.snapshot().me.device);
+        match self.nodes.iter().position(|node| of(node).as_ref() == Some(device)) {
+            Some(node) if self.book.removed == Some(node) => format!("{node}, who was taken out"),
+            Some(node) => node.to_string(),
+            None => "somebody who does not run".to_owned(),
+        }
+    }
+
     /// Everything must be well now.
     fn end(&mut self) {
         if let Err((node, what)) = self.book.complete() {
@@ -530,24 +545,27 @@ impl World {
         }
         let mut rosters = Vec::new();
         let mut holdings = Vec::new();
-        for node in 0..self.nodes.len() {
+        let removed = self.book.removed;
+        for node in (0..self.nodes.len()).filter(|node| removed != Some(*node)) {
             if !self.nodes[node].runs() || self.nodes[node].member.is_none() {
                 return self.fail(node, "is not a running member at the end".to_owned());
             }
             self.compare(node);
             let engine = self.nodes[node].engine();
             let owed = engine.snapshot().outbox;
-            rosters.push(engine.roster_hash());
-            holdings.push((self.inventory)(engine));
+            rosters.push((node, engine.roster_hash()));
+            holdings.push((node, (self.inventory)(engine)));
+            let alerts = self.book.alerts_complete(node, engine);
+            self.check(node, alerts);
             if owed > 0 {
                 return self.fail(node, format!("still owes {owed} messages"));
             }
         }
-        if let Some(node) = rosters.iter().position(|roster| *roster != rosters[0]) {
-            return self.fail(node, "has another roster than the first".to_owned());
+        if let Some((node, _)) = rosters.iter().find(|(_, roster)| *roster != rosters[0].1) {
+            return self.fail(*node, "has another roster than the first".to_owned());
         }
         if self.settings.custody
-            && let Some((node, what)) = probe::difference(&holdings)
+            && let Some((node, what)) = probe::difference(&holdings, |device| self.whose(device))
         {
             self.fail(node, what);
         }
@@ -598,7 +616,7 @@ fn summary(outcome: &Outcome, said: &str) -> String {
 mod tests {
     use super::*;
     use crate::model::RangeSet;
-    use oob_proto::{DeviceId, Incarnation};
+    use oob_proto::Incarnation;
 
     fn holding(of: &Engine, own_too: bool) -> Inventory {
         let mut all = RangeSet::new();

@@ -1,7 +1,7 @@
 //! How a new record leaves this device: straight to every neighbour, or by gossip to whoever is further away
 //! (docs/protocol.md, section 10.6). Neither is relied on: what was not there after a while is found by comparing.
 
-use super::link::{Links, REPAIR_MS, Urgency};
+use super::link::{Links, Urgency};
 use crate::{effect::Effect, record::RecordRef};
 use oob_proto::DeviceId;
 
@@ -60,7 +60,7 @@ impl Carrier for Gossip {
             if record.to == Some(link.device) {
                 link.queue(&record.of, Urgency::Direct);
             } else {
-                link.repair_at(now_ms.saturating_add(REPAIR_MS));
+                link.expect(&record.of, now_ms);
             }
         }
     }

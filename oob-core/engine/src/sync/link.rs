@@ -36,8 +36,8 @@ const HAVE_BURST: u32 = 3;
 /// What was sent and is not told to have arrived is offered again after this time, or twice it: it was dropped on its way.
 const OFFERED_AGAIN_MS: u64 = 30_000;
 
-/// What came or went by gossip is looked for in the neighbour's word after this time: one Have, and its way.
-pub(crate) const REPAIR_MS: u64 = 6_000;
+/// What goes to a neighbour another way is looked for in its word after this time, or twice it: one Have, and its way.
+const REPAIR_MS: u64 = 6_000;
 
 /// Who is near is told at most this often.
 const NEARBY_EVERY_MS: u64 = 1_000;
@@ -83,10 +83,16 @@ pub(crate) struct Link {
     offered: BTreeMap<Key, RangeSet>,
     offered_before: BTreeMap<Key, RangeSet>,
     offered_since_ms: u64,
+    /// On their way there by others: lately, and before that.
+    expected: BTreeMap<Key, RangeSet>,
+    expected_before: BTreeMap<Key, RangeSet>,
+    expected_since_ms: u64,
     /// Whose record went out last, so that no author holds up the others.
     last: Option<Key>,
     releases: VecDeque<RecordRef>,
     repair_due_ms: Option<u64>,
+    /// Whom the neighbour says it is connected with.
+    near: BTreeSet<DeviceId>,
     nearby_due_ms: u64,
     nearby_last_ms: Option<u64>,
     bad: (u64, u32),
@@ -161,9 +167,13 @@ impl Link {
             offered: BTreeMap::new(),
             offered_before: BTreeMap::new(),
             offered_since_ms: 0,
+            expected: BTreeMap::new(),
+            expected_before: BTreeMap::new(),
+            expected_since_ms: 0,
             last: None,
             releases: VecDeque::new(),
             repair_due_ms: None,
+            near: BTreeSet::new(),
             nearby_due_ms: 0,
             nearby_last_ms: None,
             bad: (0, 0),
@@ -299,15 +309,20 @@ impl Link {
     }
 
     fn lacks_not(&self, of: &RecordRef) -> bool {
-        [&self.theirs, &self.offered, &self.offered_before]
-            .iter()
+        self.not_lacking()
+            .into_iter()
             .any(|sets| sets.get(&key(of)).is_some_and(|set| set.contains(of.seq)))
+    }
+
+    /// What the neighbour has, or what is under way to it.
+    fn not_lacking(&self) -> [&BTreeMap<Key, RangeSet>; 5] {
+        [&self.theirs, &self.offered, &self.offered_before, &self.expected, &self.expected_before]
     }
 
     /// Queues all of a life that the neighbour lacks; `urgent` says which of it goes before the rest.
     pub(crate) fn compare(&mut self, key: &Key, have: &RangeSet, urgent: &[(Urgency, RangeSet)]) {
         let mut lacking = have.clone();
-        for sets in [&self.theirs, &self.offered, &self.offered_before] {
+        for sets in self.not_lacking() {
             if let Some(set) = sets.get(key) {
                 lacking.subtract(set);
             }
@@ -365,8 +380,13 @@ impl Link {
         self.repair_due_ms = Some(self.repair_due_ms.map_or(again, |due| due.min(again)));
     }
 
-    /// Notes that what is new went out another way: whether it arrived is looked at a little later.
-    pub(crate) fn repair_at(&mut self, at_ms: u64) {
+    /// Notes that a record goes there another way: whether it arrived is looked at a little later.
+    pub(crate) fn expect(&mut self, of: &RecordRef, now_ms: u64) {
+        if self.expected.is_empty() && self.expected_before.is_empty() {
+            self.expected_since_ms = now_ms;
+        }
+        self.expected.entry(key(of)).or_default().insert(of.seq);
+        let at_ms = now_ms.saturating_add(REPAIR_MS);
         self.repair_due_ms = Some(self.repair_due_ms.map_or(at_ms, |due| due.min(at_ms)));
     }
 
@@ -387,7 +407,13 @@ impl Link {
                 !set.is_empty()
             });
         }
-        if !self.offered.is_empty() || !self.offered_before.is_empty() {
+        if now_ms.saturating_sub(self.expected_since_ms) >= REPAIR_MS {
+            self.expected_before = std::mem::take(&mut self.expected);
+            self.expected_since_ms = now_ms;
+        }
+        if !self.expected.is_empty() || !self.expected_before.is_empty() {
+            self.repair_due_ms = Some(now_ms.saturating_add(REPAIR_MS));
+        } else if !self.offered.is_empty() || !self.offered_before.is_empty() {
             self.repair_due_ms = Some(now_ms.saturating_add(OFFERED_AGAIN_MS));
         }
         true
@@ -405,6 +431,11 @@ impl Link {
     /// Takes the next proof to send.
     pub(crate) fn next_release(&mut self) -> Option<RecordRef> {
         self.releases.pop_front()
+    }
+
+    /// Takes whom the neighbour says it is connected with.
+    pub(crate) fn take_near(&mut self, near: BTreeSet<DeviceId>) {
+        self.near = near;
     }
 
     /// Notes that who is near changed.
@@ -509,6 +540,27 @@ impl Links {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Link> {
         self.links.values()
+    }
+
+    /// Streams to whom a record is given that came on one of them: not to whoever its bearer is connected with, since it
+    /// gives it there itself, and everybody would give everybody the same. Whether it did is looked at a little later.
+    pub(crate) fn onward(
+        &mut self,
+        from: Option<LinkId>,
+        of: &RecordRef,
+        now_ms: u64,
+    ) -> Vec<&mut Link> {
+        let near = from.and_then(|from| self.links.get(&from)).map(|link| link.near.clone());
+        let near = near.unwrap_or_default();
+        let mut onward = Vec::new();
+        for link in self.links.values_mut().filter(|link| Some(link.id) != from) {
+            if near.contains(&link.device) {
+                link.expect(of, now_ms);
+            } else {
+                onward.push(link);
+            }
+        }
+        onward
     }
 
     /// Streams whose device is not among these.

@@ -9,4 +9,4 @@ mod link;
 pub(crate) use carrier::{Carrier, Departing, Direct, Gossip};
 pub(crate) use have::{HaveClaim, Key, OTHER_RANGES, equality, have, own_entry};
 pub(crate) use heard::HeardOf;
-pub(crate) use link::{Links, Owing, REPAIR_MS, Urgency};
+pub(crate) use link::{Links, Owing, Urgency};

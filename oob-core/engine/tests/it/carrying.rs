@@ -396,3 +396,33 @@ fn people_see_who_heard_whom() {
     let ago = now - near.heard_ms;
     assert!((230_000..=260_000).contains(&ago), "heard {ago} ms ago");
 }
+
+/// Where all are neighbours of one another, each envelope goes to each of them once: whoever gets it from its author
+/// knows that the author gives it to the others as well.
+#[test]
+fn where_all_are_neighbours_one_copy_goes_to_each() {
+    let mut world = acquainted(&["Dana", "Sam", "Rosa", "Eli", "Noor"]);
+    for a in 0..5 {
+        for b in a + 1..5 {
+            world.connect(a, b);
+        }
+    }
+    world.rest();
+    let before = world.wire.len();
+    for i in 0..20 {
+        world.send(0, 1, &format!("m{i}"));
+        world.settle();
+        world.pass(500);
+    }
+    world.rest();
+    let envelopes = world.wire[before..].iter().filter(|flying| {
+        matches!(Frame::read(&flying.frame).unwrap().kind, Some(Kind::Envelope(_)))
+    });
+    // Twenty messages and at most as many receipts, to four others each.
+    let copies = envelopes.count();
+    assert!(copies <= 2 * 20 * 4, "{copies} copies");
+    assert_eq!(world.texts(1, 0).len(), 20);
+    for device in 0..5 {
+        assert_eq!(world.engine(device).snapshot().held, 0, "device {device}");
+    }
+}

@@ -256,3 +256,34 @@ fn a_removed_devices_later_envelopes_are_refused_by_screening_and_by_the_rule() 
     world.input(1, Input::Gossip { from, frame: Box::new(old) });
     assert!(world.texts(1, 2).is_empty());
 }
+
+/// The simulator found it: Eli was away when Noor's device was taken out, learned that first, and passed over what Noor
+/// had answered before; everybody else kept it.
+#[test]
+fn what_a_device_answered_before_it_was_removed_comes_to_those_who_were_away() {
+    let mut world = World::organisation(&["Dana", "Sam", "Noor", "Eli"]);
+    for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+        world.connect(a, b);
+    }
+    world.settle();
+    let raise = Command::RaiseAlert {
+        severity: oob_engine::model::Severity::Warning,
+        text: oob_engine::model::AlertText::parse("mail is compromised").unwrap(),
+        life_ms: 3_600_000,
+        answers: Vec::new(),
+    };
+    let Answer::Alert { id: alert } = world.command(0, raise).unwrap() else { panic!() };
+    world.settle();
+    world.command(2, Command::AckAlert { id: alert, answer: None }).unwrap();
+    world.settle();
+    revoke(&mut world, 0, 2);
+    world.settle();
+    world.connect(0, 3);
+    world.settle();
+    let answers = |world: &World, device: usize| {
+        let (_, answers) = world.history(device).alert(&alert).unwrap().unwrap();
+        answers.iter().map(|answer| answer.member).collect::<Vec<_>>()
+    };
+    assert_eq!(answers(&world, 0), [world.member(2)]);
+    assert_eq!(answers(&world, 3), [world.member(2)]);
+}

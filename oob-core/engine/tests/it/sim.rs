@@ -24,11 +24,13 @@ fn twenty_seeds_break_no_promise() {
     assert_eq!(reports.len() as u64, SEEDS);
     for report in &reports {
         assert_eq!(report.violation, None, "seed {}", report.seed);
-        assert!(report.messages >= 100, "{report:?}");
+        assert!(report.messages >= 75, "{report:?}");
+        assert!(report.alerts >= 1, "{report:?}");
         assert!(report.partitions >= 1, "{report:?}");
     }
     // Some devices are away when the power fails; of all of them enough are not.
     assert!(reports.iter().map(|report| report.crashes).sum::<u64>() >= SEEDS);
+    assert!(reports.iter().any(|report| report.removals == 1), "in some a device is taken out");
     let sum = |of: fn(&SeedReport) -> u64| reports.iter().map(of).sum::<u64>();
     assert!(sum(|report| report.lost) * 20 >= sum(|report| report.frames), "5 % and more are lost");
 }
