@@ -32,13 +32,13 @@ pub struct Lab {
     hosts: Mutex<Vec<String>>,
 }
 
-/// A host: a namespace with one interface.
+/// A host: a namespace with one interface on the bridge, or with a cable to each of its neighbours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
     name: String,
     namespace: String,
-    bridge: String,
-    port: String,
+    /// The namespace of the bridge, and its port there; none on a host of a line.
+    port: Option<(String, String)>,
     address: Ipv4Addr,
 }
 
@@ -75,6 +75,63 @@ impl Lab {
     /// # Errors
     /// A name that is taken or no name, more than 253 hosts, or a refusal of the system.
     pub fn host(&self, name: &str) -> Result<Host, LabError> {
+        let (namespace, last) = self.namespace(name)?;
+        let address = Ipv4Addr::new(10, 77, 0, last);
+        let port = format!("port{last}");
+        let (bridge, inside) = (&self.bridge, namespace.as_str());
+        ip(&[
+            "-n", bridge, "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns",
+            inside,
+        ])?;
+        ip(&["-n", bridge, "link", "set", &port, "master", "br0"])?;
+        ip(&["-n", bridge, "link", "set", &port, "up"])?;
+        give(inside, "eth0", address)?;
+        let port = Some((self.bridge.clone(), port));
+        Ok(Host { name: name.to_owned(), namespace, port, address })
+    }
+
+    /// Adds hosts in a row: each has a cable to the one before, `eth0`, and one to the next, `eth1` (`eth0` for the
+    /// first). Each cable is a network of its own, 10.78.N.0/24; nobody forwards, and nobody has a route further than to
+    /// its neighbours.
+    ///
+    /// # Errors
+    /// As for [`Self::host`].
+    pub fn line(&self, names: &[&str]) -> Result<Vec<Host>, LabError> {
+        let mut hosts = Vec::<Host>::new();
+        for (number, name) in names.iter().enumerate() {
+            let (namespace, _) = self.namespace(name)?;
+            // The system may let a new namespace begin with what its own does.
+            let mut shell = tool::inside(&namespace, "sh");
+            shell.args([
+                "-c",
+                "echo 0 > /proc/sys/net/ipv4/ip_forward && \
+                 echo 0 > /proc/sys/net/ipv6/conf/all/forwarding",
+            ]);
+            tool::run(shell)?;
+            let mut address = Ipv4Addr::LOCALHOST;
+            if let Some(before) = hosts.last_mut() {
+                let crowded = |_| LabError::Crowded { hosts: number };
+                let net = u8::try_from(number).map_err(crowded)?;
+                let other = if number == 1 { "eth0" } else { "eth1" };
+                let at = before.namespace.as_str();
+                ip(&[
+                    "-n", at, "link", "add", other, "type", "veth", "peer", "name", "eth0",
+                    "netns", &namespace,
+                ])?;
+                address = Ipv4Addr::new(10, 78, net, 2);
+                give(&namespace, "eth0", address)?;
+                give(at, other, Ipv4Addr::new(10, 78, net, 1))?;
+                if number == 1 {
+                    before.address = Ipv4Addr::new(10, 78, net, 1);
+                }
+            }
+            hosts.push(Host { name: (*name).to_owned(), namespace, port: None, address });
+        }
+        Ok(hosts)
+    }
+
+    /// Makes the namespace of a host, with `lo` up; returns it and the last number of the host's address.
+    fn namespace(&self, name: &str) -> Result<(String, u8), LabError> {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
         let namespace = format!("{}-host-{name}", self.prefix);
@@ -84,8 +141,6 @@ impl Lab {
         let number = hosts.len();
         let last = u8::try_from(number + 2).ok().filter(|_| number < HOSTS);
         let last = last.ok_or(LabError::Crowded { hosts: number })?;
-        let address = Ipv4Addr::new(10, 77, 0, last);
-        let port = format!("port{last}");
         ip(&["netns", "add", &namespace])?;
         hosts.push(namespace.clone());
         // A duplicate address cannot happen here, and looking for one takes a second.
@@ -95,19 +150,8 @@ impl Lab {
             shell.args(["-c", no_wait]);
             shell
         });
-        let (bridge, inside) = (&self.bridge, namespace.as_str());
-        ip(&[
-            "-n", bridge, "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns",
-            inside,
-        ])?;
-        ip(&["-n", bridge, "link", "set", &port, "master", "br0"])?;
-        ip(&["-n", bridge, "link", "set", &port, "up"])?;
-        ip(&["-n", inside, "link", "set", "lo", "up"])?;
-        let net = format!("{address}/24");
-        ip(&["-n", inside, "address", "add", &net, "broadcast", "10.77.0.255", "dev", "eth0"])?;
-        ip(&["-n", inside, "link", "set", "eth0", "up"])?;
-        let bridge = self.bridge.clone();
-        Ok(Host { name: name.to_owned(), namespace, bridge, port, address })
+        ip(&["-n", &namespace, "link", "set", "lo", "up"])?;
+        Ok((namespace, last))
     }
 
     /// Lets multicast through (the default), or drops it: 224.0.0.0/4 and ff00::/8, but for IPv6 neighbour discovery.
@@ -159,6 +203,14 @@ impl Lab {
     }
 }
 
+/// Gives an interface of a host its address and takes it up.
+fn give(namespace: &str, interface: &str, address: Ipv4Addr) -> Result<(), LabError> {
+    let [a, b, c, _] = address.octets();
+    let (net, all) = (format!("{address}/24"), Ipv4Addr::new(a, b, c, 255).to_string());
+    ip(&["-n", namespace, "address", "add", &net, "broadcast", &all, "dev", interface])?;
+    ip(&["-n", namespace, "link", "set", interface, "up"]).map(drop)
+}
+
 impl Drop for Lab {
     fn drop(&mut self) {
         let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -180,7 +232,7 @@ impl Host {
         &self.name
     }
 
-    /// Returns its IPv4 address.
+    /// Returns its IPv4 address: that of `eth0`.
     pub fn address(&self) -> Ipv4Addr {
         self.address
     }
@@ -194,17 +246,23 @@ impl Host {
     /// Pulls the cable: the bridge passes nothing to or from this host. Its address stays.
     ///
     /// # Errors
-    /// A refusal of the system.
+    /// A host of a line, which has no bridge; a refusal of the system.
     pub fn cut(&self) -> Result<(), LabError> {
-        ip(&["-n", &self.bridge, "link", "set", &self.port, "down"]).map(drop)
+        self.plug("down")
     }
 
     /// Plugs the cable in again.
     ///
     /// # Errors
-    /// A refusal of the system.
+    /// As for [`Self::cut`].
     pub fn restore(&self) -> Result<(), LabError> {
-        ip(&["-n", &self.bridge, "link", "set", &self.port, "up"]).map(drop)
+        self.plug("up")
+    }
+
+    fn plug(&self, state: &str) -> Result<(), LabError> {
+        let none = || LabError::NoBridge { name: self.name.clone() };
+        let (bridge, port) = self.port.as_ref().ok_or_else(none)?;
+        ip(&["-n", bridge, "link", "set", port, state]).map(drop)
     }
 
     /// Takes the interface of the host down or up, as a person who switches the radio off does: it loses its addresses'

@@ -28,6 +28,8 @@
 //!                                capture
 //! ```
 //!
+//! [`Lab::line`] gives hosts in a row instead, where each sees only its neighbours.
+//!
 //! It needs root, iproute2, and for [`Lab::multicast`] and [`Lab::capture`] nft (or a bridge that can do without) and
 //! tcpdump. Where they are missing, [`Unavailable`] says so, and the caller skips its test aloud.
 

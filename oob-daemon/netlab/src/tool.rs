@@ -41,6 +41,12 @@ pub enum LabError {
         /// The name.
         name: String,
     },
+    /// There is no bridge to take a host off.
+    #[error("{name} has cables to its neighbours and no port on a bridge")]
+    NoBridge {
+        /// The host.
+        name: String,
+    },
     /// More hosts than the subnet has addresses.
     #[error("the lab has {hosts} hosts, no more have an address")]
     Crowded {

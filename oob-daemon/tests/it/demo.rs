@@ -11,6 +11,9 @@ use std::{
 };
 use tempfile::TempDir;
 
+/// Longest it may take from the first word to the last, also here, unoptimised and beside other tests.
+const PROMISED: Duration = Duration::from_secs(20);
+
 const STEPS: [&str; 14] = [
     "found",
     "invited",
@@ -53,7 +56,9 @@ fn three_daemons_meet_and_talk_with_a_loopback_interface_alone() {
     let scratch = TempDir::with_prefix("oob-it-").unwrap();
     let mut command = alone().unwrap_or_else(|| Command::new(env!("CARGO_BIN_EXE_oob")));
     command.args(["--json", "demo", "--once"]).env("TMPDIR", scratch.path()).env_remove("OOB_HOME");
+    let began = Instant::now();
     let done = Done::of(&command.output().unwrap());
+    let took = began.elapsed();
     let steps = done.lines();
     let names: Vec<_> = steps.iter().map(|step| step["step"].as_str().unwrap()).collect();
     assert_eq!(names, STEPS, "{}{}", done.stdout, done.stderr);
@@ -79,6 +84,7 @@ fn three_daemons_meet_and_talk_with_a_loopback_interface_alone() {
     assert_eq!(late["from"], detail("held")["held_by"][0]);
     assert!(late["author_gone"] == true && late["text"] == detail("sent_late")["text"], "{late}");
     assert_eq!(done.code, 0, "{}", done.stderr);
+    assert!(took <= PROMISED, "{took:?}");
     assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0, "something was left behind");
 }
 

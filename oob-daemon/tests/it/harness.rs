@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use std::{
-    fs,
+    env, fs,
     io::{Read, Write},
     net::TcpStream,
     path::{Path, PathBuf},
@@ -15,6 +15,11 @@ pub(crate) const PASSPHRASE: &str = "four words make one";
 
 /// Longest a test waits for one answer of the local API.
 const ANSWER: Duration = Duration::from_secs(10);
+
+/// The program that homes and daemons of tests run: the one built with them, or that of `OOB_BIN`.
+pub(crate) fn binary() -> PathBuf {
+    env::var_os("OOB_BIN").map_or_else(|| env!("CARGO_BIN_EXE_oob").into(), PathBuf::from)
+}
 
 /// What a command did.
 pub(crate) struct Done {
@@ -95,7 +100,7 @@ impl Home {
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        self.wrap(Command::new(env!("CARGO_BIN_EXE_oob")), args)
+        self.wrap(Command::new(binary()), args)
     }
 
     /// Adds what every command of this home has to a program that runs `oob`.

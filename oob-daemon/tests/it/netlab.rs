@@ -1,25 +1,50 @@
 //! Two laptops on a network: real daemons in namespaces joined by a bridge. These need root and run with `OOB_HEAVY=1`.
 
-use crate::harness::{Done, Home, Two, files};
+use crate::harness::{Done, Home, Two, binary, files};
 use oob_netlab::{Host, Lab};
 use serde_json::Value;
 use std::{
     env, fs,
+    ops::Deref,
     path::Path,
     process::Command,
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 /// How long two daemons may take to find each other on a network of two: an mDNS query goes out every five seconds.
 const MEET: &str = "30s";
 
-fn lab() -> Option<Lab> {
+/// Labs are made one after the other: each measures times, and there may be no more than two cores.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Waits until no other test of this kind runs.
+pub(crate) fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A lab, while no other test has one.
+pub(crate) struct Room {
+    lab: Lab,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Deref for Room {
+    type Target = Lab;
+
+    fn deref(&self) -> &Lab {
+        &self.lab
+    }
+}
+
+pub(crate) fn lab() -> Option<Room> {
     if env::var_os("OOB_HEAVY").is_none() {
         eprintln!("SKIPPED: needs root and takes a while; run it with OOB_HEAVY=1");
         return None;
     }
+    let turn = turn();
     match Lab::new() {
-        Ok(lab) => Some(lab),
+        Ok(lab) => Some(Room { lab, _turn: turn }),
         Err(reason) => {
             eprintln!("SKIPPED: {reason}");
             None
@@ -32,7 +57,7 @@ struct Laptops {
     dana: (Home, Host),
     sam: (Home, Host),
     // Last, since dropping it ends whatever still runs on the hosts.
-    lab: Lab,
+    lab: Room,
 }
 
 impl Laptops {
@@ -55,7 +80,7 @@ fn up(laptop: &(Home, Host)) -> Value {
 #[track_caller]
 fn up_with((home, host): &(Home, Host), options: &[&str]) -> Value {
     let arguments = [&["--json", "up"], options].concat();
-    let mut command = home.wrap(host.command(env!("CARGO_BIN_EXE_oob")), &arguments);
+    let mut command = home.wrap(host.command(binary()), &arguments);
     Done::of(&command.output().unwrap()).json()
 }
 

@@ -171,6 +171,22 @@ fn a_capture_holds_what_went_over_the_bridge() {
 }
 
 #[test]
+fn in_a_line_only_neighbours_reach_each_other() {
+    let lab = lab_or_skip!();
+    let line = lab.line(&["dana", "sam", "eli"]).unwrap();
+    let [dana, sam, eli] = line.as_slice() else { panic!("{line:?}") };
+    let routed = |from: &Host, to: &Host| {
+        let address = to.address().to_string();
+        from.command("ip").args(["route", "get", &address]).output().unwrap().status.success()
+    };
+    assert!(routed(dana, sam) && routed(sam, dana) && routed(sam, eli));
+    assert!(!routed(dana, eli) && !routed(eli, dana));
+    let listener = Listener::on(sam);
+    assert!(reaches(dana, &format!("{}:7777", sam.address()), &listener, "next door", true));
+    assert!(dana.cut().is_err());
+}
+
+#[test]
 fn nothing_leads_out_of_a_lab() {
     let lab = lab_or_skip!();
     let dana = lab.host("dana").unwrap();
