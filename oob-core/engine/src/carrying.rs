@@ -10,6 +10,7 @@ use crate::{
     outbox::{Carries, Pending},
     record::{Lane, RecordRef},
     releases::DELAY_MS,
+    roster::BundleClaim,
     session::{OpenError, Opened},
     state::State,
     stored::RecordError,
@@ -367,7 +368,7 @@ impl State {
                 return Ok(());
             }
             let early: Vec<RecordRef> =
-                fresh.iter().filter_map(|tag| self.custody.with_tag(tag)).collect();
+                fresh.iter().flat_map(|tag| self.custody.with_tag(tag)).collect();
             self.open_carried(cx, &early)?;
         }
     }
@@ -808,8 +809,9 @@ impl State {
         match self.directory.take_bundle(cx, &org, &device, signed) {
             Some(Some(old)) => self.replaced(cx, &old),
             Some(None) => {}
-            // Older than what is here: whoever still hands it on need not.
-            None if self.directory.holds_newer_bundle(&device.id, raw.seq) => {
+            // Older than what is here: whoever still hands it on need not. Only its author may say which record that is, or
+            // any neighbour could have anything of anybody's taken for gone.
+            None if BundleClaim::parse(&org, &device.dsk, &device.olm_id, signed).is_ok() => {
                 self.seen.mark_gone(&of);
                 return true;
             }

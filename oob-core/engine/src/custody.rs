@@ -59,7 +59,8 @@ pub(crate) struct Parcel<'a> {
 pub(crate) struct Custody {
     by_life: BTreeMap<(DeviceId, Incarnation), BTreeMap<u64, Carried>>,
     bytes_of: BTreeMap<DeviceId, u64>,
-    tags: BTreeMap<[u8; 16], RecordRef>,
+    /// Anybody can write another's tag on an envelope of its own, so a tag may be on several.
+    tags: BTreeSet<([u8; 16], RecordRef)>,
     expiring: BTreeSet<(u64, RecordRef)>,
     envelopes: u64,
     records: usize,
@@ -74,7 +75,7 @@ impl Default for Custody {
         Self {
             by_life: BTreeMap::new(),
             bytes_of: BTreeMap::new(),
-            tags: BTreeMap::new(),
+            tags: BTreeSet::new(),
             expiring: BTreeSet::new(),
             envelopes: 0,
             records: 0,
@@ -113,6 +114,11 @@ impl Custody {
         }
     }
 
+    /// How much may be carried in all.
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
+    }
+
     /// Sets how much may be carried in all.
     pub(crate) fn set_limit(&mut self, bytes: u64) {
         self.limit = bytes;
@@ -125,7 +131,7 @@ impl Custody {
         };
         let head = head.map(|head| (head.tag, head.release));
         if let Some((tag, _)) = head {
-            self.tags.insert(tag, of);
+            self.tags.insert((tag, of));
             self.envelopes = self.envelopes.saturating_add(1);
         }
         let used = self.bytes_of.entry(of.device).or_default();
@@ -202,7 +208,7 @@ impl Custody {
             self.by_life.remove(&key);
         }
         if let Some((tag, _)) = carried.head {
-            self.tags.remove(&tag);
+            self.tags.remove(&(tag, *of));
             self.envelopes = self.envelopes.saturating_sub(1);
         }
         if let Some(used) = self.bytes_of.get_mut(&of.device) {
@@ -244,9 +250,12 @@ impl Custody {
         self.get(of).map(|carried| carried.until_ms)
     }
 
-    /// The envelope of a tag, if it is carried here.
-    pub(crate) fn with_tag(&self, tag: &[u8; 16]) -> Option<RecordRef> {
-        self.tags.get(tag).copied()
+    /// The envelopes carried here that have a tag.
+    pub(crate) fn with_tag(&self, tag: &[u8; 16]) -> impl Iterator<Item = RecordRef> + '_ {
+        let tag = *tag;
+        let first =
+            RecordRef { device: DeviceId::from([0; 32]), incarnation: Incarnation(0), seq: 0 };
+        self.tags.range((tag, first)..).take_while(move |(of, _)| *of == tag).map(|(_, of)| *of)
     }
 
     /// What of a life is in a lane.

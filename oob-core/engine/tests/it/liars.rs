@@ -1,0 +1,96 @@
+//! What one neighbour or one member that lies can do to the others: nothing that lasts.
+
+use crate::world::{Flying, World};
+use oob_engine::{
+    envelope::{Screened, VerifiedEnvelope},
+    input::{Arrived, Input, LinkId},
+    model::MessageState,
+};
+use oob_proto::{
+    Incarnation, Message,
+    wire::{self, Frame, frame::Kind},
+};
+
+fn say(world: &mut World, from: usize, to: usize, link: LinkId, kind: Kind) {
+    let frame = Frame::new(kind).encode_to_vec();
+    world.arrive(&Flying { from, to, link, frame });
+}
+
+fn life(world: &mut World, by: usize, of: usize) -> Incarnation {
+    let device = world.engine(of).snapshot().me.device;
+    let keys = world.engine(by).snapshot().screening.clone();
+    let (key, _) = keys.relays.iter().find(|(_, (of, _))| *of == device).expect("a key of its");
+    key.1
+}
+
+/// A bundle was taken for an old one by the number it names before its signature was looked at, and the record it names
+/// for gone: a neighbour could have any message of anybody's refused and settled as if it had come.
+#[test]
+fn a_bundle_that_nobody_signed_makes_no_record_gone() {
+    let mut world = World::organisation(&["Dana", "Sam", "Mallory"]);
+    let with_dana = world.connect(0, 1);
+    world.settle();
+    world.cut(with_dana);
+    let link = world.connect(2, 1);
+    world.settle();
+    assert!(world.links.contains_key(&link));
+    let dana = world.engine(0).snapshot().me.device;
+    let life = life(&mut world, 1, 0);
+    for record_seq in 1..20 {
+        let bundle = wire::PrekeyBundle {
+            device: dana.to_vec(),
+            incarnation: life.0,
+            record_seq,
+            ..wire::PrekeyBundle::default()
+        };
+        let payload = bundle.encode_to_vec();
+        let signed = wire::Signed { payload, sigs: Vec::new() };
+        say(&mut world, 2, 1, link, Kind::Bundle(signed));
+    }
+    world.connect(0, 1);
+    world.settle();
+    for i in 0..5 {
+        world.send(0, 1, &format!("m{i}"));
+    }
+    world.settle();
+    assert_eq!(world.texts(1, 0), ["m0", "m1", "m2", "m3", "m4"]);
+    assert_eq!(world.log(0, 1).last().unwrap().state, MessageState::Delivered);
+}
+
+/// An envelope that came before its first flight waits among what is carried, and is found by its tag. Another that
+/// bears the same tag hid it for good.
+#[test]
+fn a_copied_tag_does_not_hide_the_message_that_waits_under_it() {
+    let mut world = World::organisation(&["Dana", "Sam", "Mallory"]);
+    world.connect(0, 1);
+    world.settle();
+    let link = world.connect(2, 1);
+    world.settle();
+    world.send(0, 1, "first");
+    world.send(0, 1, "second");
+    let envelope = |flying: &Flying| match Frame::read(&flying.frame).unwrap().kind {
+        Some(Kind::Envelope(envelope)) => Some(envelope),
+        _ => None,
+    };
+    let flying: Vec<Flying> = world.flying.drain(..).filter(|it| envelope(it).is_some()).collect();
+    world.arrive(&flying[1]);
+    let genuine = envelope(&flying[1]).unwrap();
+    let cover = oob_crypto::envelope::Cover::read(&genuine).unwrap();
+    let verified = VerifiedEnvelope {
+        id: [9; 32].into(),
+        device: world.engine(2).snapshot().me.device,
+        incarnation: life(&mut world, 1, 2),
+        seq: 1_000,
+        head: *cover.head(),
+        origin: genuine.origin.clone(),
+        ct: genuine.ct.clone(),
+    };
+    let frame = Screened::Envelope(Box::new(verified));
+    let frames = vec![Arrived { bytes: 1, age_s: 0, frame }];
+    world.input(1, Input::Frames { link, frames });
+    assert_eq!(world.engine(1).snapshot().held, 2, "both wait");
+    world.arrive(&flying[0]);
+    world.settle();
+    assert_eq!(world.texts(1, 0), ["first", "second"]);
+    assert_eq!(world.engine(1).snapshot().held, 0);
+}
