@@ -108,7 +108,12 @@ impl State {
             return false;
         }
         let parcel = Parcel { of, lane, kind, age_s, life_s };
-        if !self.custody.put(cx, &parcel) {
+        let put = self.custody.put(cx, &parcel);
+        // What gave way is not here any more, and nobody is told that it is.
+        for old in self.custody.take_evicted() {
+            self.seen.forget(&old);
+        }
+        if !put {
             return false;
         }
         if of.device == self.identity.device {
@@ -121,6 +126,9 @@ impl State {
         } else {
             self.custody.take_out(cx.store, &of);
             return false;
+        }
+        for old in self.custody.trim_alerts(cx, &of.device) {
+            self.mark_gone(&old);
         }
         self.have_changed(cx.now.mono_ms);
         true
@@ -494,6 +502,7 @@ impl State {
                 self.custody.take_out_all(cx.store, &device, life, &beyond);
                 self.seen.cut(&device, life, last);
             }
+            self.holders.forget(&device);
             let owed = self.outbox.settle(cx.store, &device, |_| true);
             self.told_expired(cx, owed.iter().map(|pending| (device, *pending)))?;
         }
@@ -525,7 +534,9 @@ impl State {
                 let mut gone = told.known.clone();
                 gone.subtract(&told.have);
                 self.give_up(cx, from, life, &gone)?;
-            } else if device == me {
+            } else if device == me
+                && (self.outbox.has_life(life) || self.holders.knows(&from.id, life))
+            {
                 self.settle(cx, &from.id, life, &told.known);
                 self.holds(cx, from, life, &told.have)?;
             }
@@ -646,7 +657,7 @@ impl State {
     /// Gives up own envelopes that nobody opened in all their life, and says so; drops what is too old of others'.
     pub(crate) fn expire(&mut self, cx: &mut Cx<'_>) -> Result<(), RecordError> {
         for of in self.custody.expire(cx) {
-            self.seen.mark_gone(&of);
+            self.mark_gone(&of);
         }
         self.releases.forget_old(cx);
         let Some(before) = cx.elapsed_ms.checked_sub(LONGEST_MS) else { return Ok(()) };
@@ -819,6 +830,13 @@ impl State {
         }
         self.pass_on(cx, link, of, &Kind::Bundle(signed.clone()), 0);
         true
+    }
+
+    /// Notes that nobody needs a record; of an own one that it is not here says so.
+    fn mark_gone(&mut self, of: &RecordRef) {
+        if of.device != self.identity.device {
+            self.seen.mark_gone(of);
+        }
     }
 
     fn replaced(&mut self, cx: &mut Cx<'_>, of: &RecordRef) {

@@ -94,3 +94,49 @@ fn a_copied_tag_does_not_hide_the_message_that_waits_under_it() {
     assert_eq!(world.texts(1, 0), ["first", "second"]);
     assert_eq!(world.engine(1).snapshot().held, 0);
 }
+
+/// What gave way to others' records is not here, and its author must not go away believing that it is.
+#[test]
+fn what_gave_way_is_not_said_to_be_held() {
+    let mut world = World::organisation(&["Dana", "Sam", "Rosa", "Eli"]);
+    let with_dana = world.connect(0, 1);
+    world.settle();
+    world.engine(1).set_carry_limit(64 * 1024);
+    for i in 0..90 {
+        world.send(0, 2, &format!("much {i}"));
+    }
+    world.rest();
+    let with_eli = world.connect(3, 1);
+    for i in 0..30 {
+        world.send(3, 2, &format!("little {i}"));
+    }
+    world.rest();
+    world.rest();
+    let here = usize::try_from(world.engine(1).snapshot().held).unwrap();
+    assert!(world.engine(1).snapshot().not_carried > 0, "there was not room for all");
+    let held = |world: &World, from| {
+        world.log(from, 2).iter().filter(|message| !message.held_by.is_empty()).count()
+    };
+    let sam = held(&world, 0) + held(&world, 3);
+    assert_eq!(sam, here);
+    let _ = (with_dana, with_eli);
+}
+
+/// A neighbour says how old a record is. One that said "almost too old" had it dropped, and refused for ever, at once.
+#[test]
+fn an_age_made_up_does_not_have_a_record_dropped() {
+    let mut world = World::organisation(&["Dana", "Sam", "Rosa"]);
+    world.connect(0, 1);
+    world.settle();
+    world.send(0, 2, "sealed");
+    let mut envelope = world.flying.pop_front().unwrap();
+    assert!(matches!(Frame::read(&envelope.frame).unwrap().kind, Some(Kind::Envelope(_))));
+    Frame::add_age(&mut envelope.frame, 21 * 86_400 - 1);
+    world.arrive(&envelope);
+    assert_eq!(world.engine(1).snapshot().held, 1);
+    world.pass(600_000);
+    world.pass(600_000);
+    assert_eq!(world.engine(1).snapshot().held, 1);
+    world.pass(11 * 86_400_000);
+    assert_eq!(world.engine(1).snapshot().held, 0, "control: it has an end");
+}
