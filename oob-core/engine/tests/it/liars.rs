@@ -1,6 +1,7 @@
 //! What one neighbour or one member that lies can do to the others: nothing that lasts.
 
-use crate::world::{Flying, World};
+use crate::world::{Flying, World, pass};
+use oob_crypto::{SigningKey, signed::sign};
 use oob_engine::{
     envelope::{Screened, VerifiedEnvelope},
     input::{Arrived, Input, LinkId},
@@ -8,8 +9,10 @@ use oob_engine::{
 };
 use oob_proto::{
     Incarnation, Message,
+    signing::SignedType,
     wire::{self, Frame, frame::Kind},
 };
+use rand::{SeedableRng, rngs::StdRng};
 
 fn say(world: &mut World, from: usize, to: usize, link: LinkId, kind: Kind) {
     let frame = Frame::new(kind).encode_to_vec();
@@ -139,4 +142,53 @@ fn an_age_made_up_does_not_have_a_record_dropped() {
     assert_eq!(world.engine(1).snapshot().held, 1);
     world.pass(11 * 86_400_000);
     assert_eq!(world.engine(1).snapshot().held, 0, "control: it has an end");
+}
+
+/// An author gave one generation to two relay keys. Whoever passed one on where the other was known was shut out for it, so
+/// that a member could part two others.
+#[test]
+fn two_certificates_of_one_generation_cost_nobody_but_their_author() {
+    let mut world = World::organisation(&["Dana", "Sam", "Mallory"]);
+    let first = world.connect(0, 1);
+    world.settle();
+    world.cut(first);
+    let org = world.engine(2).snapshot().org.as_ref().unwrap().id;
+    let mallory = world.engine(2).snapshot().me.device;
+    let incarnation = life(&mut world, 1, 2);
+    world.kill(2);
+    let parts = world.devices[2].disk.parts();
+    let rng = StdRng::seed_from_u64(1);
+    let store = oob_store::Store::with_backend(parts, &pass(), rng).unwrap().store;
+    let own = store.get(&oob_store::Bag::new(oob_store::Area(1), &[]), 0).unwrap().unwrap();
+    let identity = wire::StoredIdentity::decode(own.as_slice()).unwrap();
+    drop(store);
+    let dsk = SigningKey::from_secret(&identity.dsk.try_into().unwrap());
+    let cert = |key: u8, generation: u32| {
+        let cert = wire::RelayCert {
+            device: mallory.to_vec(),
+            incarnation: incarnation.0,
+            r#gen: generation,
+            rlk: SigningKey::from_secret(&[key; 32]).public().to_vec(),
+            record_seq: u64::from(key) * 1_000 + u64::from(generation),
+        };
+        let signed = sign(SignedType::RelayCert, &org, cert.encode_to_vec(), &[&dsk]);
+        Kind::RelayCert(signed)
+    };
+    let link = world.connect(0, 1);
+    world.settle();
+    for generation in 1..20 {
+        say(&mut world, 0, 1, link, cert(1, generation));
+        for _ in 0..10 {
+            say(&mut world, 0, 1, link, cert(2, generation));
+        }
+    }
+    assert!(world.links.contains_key(&link), "Dana only passed them on");
+    let Kind::RelayCert(mut forged) = cert(3, 1) else { unreachable!() };
+    forged.payload.push(0);
+    for _ in 0..64 {
+        if world.links.contains_key(&link) {
+            say(&mut world, 0, 1, link, Kind::RelayCert(forged.clone()));
+        }
+    }
+    assert!(!world.links.contains_key(&link), "control: what nobody signed has its price");
 }
