@@ -10,6 +10,7 @@ use crate::{
     outbox::{Carries, Pending},
     record::{Lane, RecordRef},
     releases::DELAY_MS,
+    roster::{BundleClaim, RelayClaim},
     session::{OpenError, Opened},
     state::State,
     stored::RecordError,
@@ -107,7 +108,12 @@ impl State {
             return false;
         }
         let parcel = Parcel { of, lane, kind, age_s, life_s };
-        if !self.custody.put(cx, &parcel) {
+        let put = self.custody.put(cx, &parcel);
+        // What gave way is not here any more, and nobody is told that it is.
+        for old in self.custody.take_evicted() {
+            self.seen.forget(&old);
+        }
+        if !put {
             return false;
         }
         if of.device == self.identity.device {
@@ -120,6 +126,9 @@ impl State {
         } else {
             self.custody.take_out(cx.store, &of);
             return false;
+        }
+        for old in self.custody.trim_alerts(cx, &of.device) {
+            self.mark_gone(&old);
         }
         self.have_changed(cx.now.mono_ms);
         true
@@ -368,7 +377,7 @@ impl State {
                 return Ok(());
             }
             let early: Vec<RecordRef> =
-                fresh.iter().filter_map(|tag| self.custody.with_tag(tag)).collect();
+                fresh.iter().flat_map(|tag| self.custody.with_tag(tag)).collect();
             self.open_carried(cx, &early)?;
         }
     }
@@ -466,8 +475,9 @@ impl State {
         if !self.custody.contains(&of) {
             return true;
         }
+        // An author may have given one number to two envelopes: whoever passes on the proof of the other is not to blame.
         if !self.custody.releases(&of, &preimage) {
-            return false;
+            return true;
         }
         let until_ms = self.custody.until_ms(&of).unwrap_or(cx.elapsed_ms);
         self.custody.take_out(cx.store, &of);
@@ -499,6 +509,7 @@ impl State {
                 self.custody.take_out_all(cx.store, &device, life, &beyond);
                 self.seen.cut(&device, life, last);
             }
+            self.holders.forget(&device);
             let owed = self.outbox.settle(cx.store, &device, |_| true);
             self.told_expired(cx, owed.iter().map(|pending| (device, *pending)))?;
         }
@@ -530,13 +541,17 @@ impl State {
                 let mut gone = told.known.clone();
                 gone.subtract(&told.have);
                 self.give_up(cx, from, life, &gone)?;
-            } else if device == me {
+            } else if device == me
+                && (self.outbox.has_life(life) || self.holders.knows(&from.id, life))
+            {
                 self.settle(cx, &from.id, life, &told.known);
                 self.holds(cx, from, life, &told.have)?;
             }
         }
-        self.queue_releases(id);
-        self.compare(id);
+        if self.links.get_mut(id).is_some_and(|link| link.may_compare(cx.now.mono_ms)) {
+            self.queue_releases(id);
+            self.compare(id);
+        }
         Ok(true)
     }
 
@@ -651,7 +666,7 @@ impl State {
     /// Gives up own envelopes that nobody opened in all their life, and says so; drops what is too old of others'.
     pub(crate) fn expire(&mut self, cx: &mut Cx<'_>) -> Result<(), RecordError> {
         for of in self.custody.expire(cx) {
-            self.seen.mark_gone(&of);
+            self.mark_gone(&of);
         }
         self.releases.forget_old(cx);
         let Some(before) = cx.elapsed_ms.checked_sub(LONGEST_MS) else { return Ok(()) };
@@ -781,8 +796,13 @@ impl State {
                 self.rekeyed = true;
                 replaced.iter().for_each(|old| self.replaced(cx, old));
             }
-            None if !self.directory.knows_relay(&device.id, signed) => return false,
-            None => {}
+            None if self.directory.knows_relay(&device.id, signed) => {}
+            // Two of one generation, both signed by their author: whoever passes on the other one is not to blame.
+            None if RelayClaim::parse(&org, &device.dsk, signed).is_ok() => {
+                self.mark_gone(&of);
+                return true;
+            }
+            None => return false,
         }
         if !self.seen.contains(&of) {
             self.pass_on(cx, link, of, &Kind::RelayCert(signed.clone()), 0);
@@ -815,8 +835,9 @@ impl State {
         match self.directory.take_bundle(cx, &org, &device, signed) {
             Some(Some(old)) => self.replaced(cx, &old),
             Some(None) => {}
-            // Older than what is here: whoever still hands it on need not.
-            None if self.directory.holds_newer_bundle(&device.id, raw.seq) => {
+            // Older than what is here: whoever still hands it on need not. Only its author may say which record that is, or
+            // any neighbour could have anything of anybody's taken for gone.
+            None if BundleClaim::parse(&org, &device.dsk, &device.olm_id, signed).is_ok() => {
                 self.seen.mark_gone(&of);
                 return true;
             }
@@ -824,6 +845,13 @@ impl State {
         }
         self.pass_on(cx, link, of, &Kind::Bundle(signed.clone()), 0);
         true
+    }
+
+    /// Notes that nobody needs a record; of an own one that it is not here says so.
+    fn mark_gone(&mut self, of: &RecordRef) {
+        if of.device != self.identity.device {
+            self.seen.mark_gone(of);
+        }
     }
 
     fn replaced(&mut self, cx: &mut Cx<'_>, of: &RecordRef) {

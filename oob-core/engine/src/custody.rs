@@ -21,6 +21,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 /// delivered, and harms nobody else.
 pub(crate) const AUTHOR_BYTES: u64 = 64 * 1024 * 1024;
 
+/// Alerts, answers and words on what is given up, carried of one author: what a device that alerts may write in eight days.
+/// Of more the oldest go, so that nobody fills anybody's disk with them.
+const AUTHOR_ALERTS: usize = 4_096;
+
+/// Bytes of them.
+const AUTHOR_ALERT_BYTES: u64 = 8 * 1024 * 1024;
+
 /// Bytes carried in all, where nobody sets less.
 pub(crate) const ALL_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 
@@ -58,14 +65,20 @@ pub(crate) struct Parcel<'a> {
 /// Everything carried.
 pub(crate) struct Custody {
     by_life: BTreeMap<(DeviceId, Incarnation), BTreeMap<u64, Carried>>,
+    /// Bytes of envelopes.
     bytes_of: BTreeMap<DeviceId, u64>,
-    tags: BTreeMap<[u8; 16], RecordRef>,
+    /// Alerts, answers and words on what is given up, by author.
+    alerts: BTreeSet<RecordRef>,
+    alerts_of: BTreeMap<DeviceId, (usize, u64)>,
+    /// Anybody can write another's tag on an envelope of its own, so a tag may be on several.
+    tags: BTreeSet<([u8; 16], RecordRef)>,
     expiring: BTreeSet<(u64, RecordRef)>,
     envelopes: u64,
     records: usize,
     bytes: u64,
     limit: u64,
     refused: u64,
+    evicted: Vec<RecordRef>,
     recent: Recent,
 }
 
@@ -74,13 +87,16 @@ impl Default for Custody {
         Self {
             by_life: BTreeMap::new(),
             bytes_of: BTreeMap::new(),
-            tags: BTreeMap::new(),
+            alerts: BTreeSet::new(),
+            alerts_of: BTreeMap::new(),
+            tags: BTreeSet::new(),
             expiring: BTreeSet::new(),
             envelopes: 0,
             records: 0,
             bytes: 0,
             limit: ALL_BYTES,
             refused: 0,
+            evicted: Vec::new(),
             recent: Recent::default(),
         }
     }
@@ -113,6 +129,11 @@ impl Custody {
         }
     }
 
+    /// How much may be carried in all.
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
+    }
+
     /// Sets how much may be carried in all.
     pub(crate) fn set_limit(&mut self, bytes: u64) {
         self.limit = bytes;
@@ -125,11 +146,21 @@ impl Custody {
         };
         let head = head.map(|head| (head.tag, head.release));
         if let Some((tag, _)) = head {
-            self.tags.insert(tag, of);
+            self.tags.insert((tag, of));
             self.envelopes = self.envelopes.saturating_add(1);
         }
-        let used = self.bytes_of.entry(of.device).or_default();
-        *used = used.saturating_add(bytes);
+        match lane {
+            Lane::Text => {
+                let used = self.bytes_of.entry(of.device).or_default();
+                *used = used.saturating_add(bytes);
+            }
+            Lane::Alerts => {
+                self.alerts.insert(of);
+                let (count, used) = self.alerts_of.entry(of.device).or_default();
+                (*count, *used) = (count.saturating_add(1), used.saturating_add(bytes));
+            }
+            Lane::Keys => {}
+        }
         self.bytes = self.bytes.saturating_add(bytes);
         self.records = self.records.saturating_add(1);
         if until_ms != FOR_EVER {
@@ -163,14 +194,34 @@ impl Custody {
         true
     }
 
-    /// Makes room in all by dropping the oldest envelopes of whoever has most, unless the newcomer's author is that one.
+    /// Drops the oldest alerts and answers of a device that wrote too many; returns them. Nobody else needs to keep them.
+    pub(crate) fn trim_alerts(&mut self, cx: &mut Cx<'_>, device: &DeviceId) -> Vec<RecordRef> {
+        let mut gone = Vec::new();
+        let over =
+            |(count, bytes): &(usize, u64)| *count > AUTHOR_ALERTS || *bytes > AUTHOR_ALERT_BYTES;
+        while self.alerts_of.get(device).is_some_and(over) {
+            let first = RecordRef { device: *device, incarnation: Incarnation(0), seq: 0 };
+            let oldest = self.alerts.range(first..).next().copied();
+            let Some(oldest) = oldest.filter(|of| of.device == *device) else { break };
+            self.take_out(cx.store, &oldest);
+            gone.push(oldest);
+        }
+        gone
+    }
+
+    /// Takes what gave way to others since this was last asked.
+    pub(crate) fn take_evicted(&mut self) -> Vec<RecordRef> {
+        std::mem::take(&mut self.evicted)
+    }
+
+    /// Makes room in all by dropping the oldest envelopes of whoever has most, unless the newcomer's author would have as
+    /// much: what gave way must not drive out what took its place when it is offered again.
     fn make_room(&mut self, cx: &mut Cx<'_>, of: &RecordRef, bytes: u64) -> bool {
+        let own = self.bytes_of.get(&of.device).copied().unwrap_or(0).saturating_add(bytes);
         while self.bytes.saturating_add(bytes) > self.limit {
             let most = self.bytes_of.iter().max_by_key(|(_, used)| **used);
-            let Some(most) = most.map(|(device, _)| *device).filter(|most| *most != of.device)
-            else {
-                return false;
-            };
+            let Some((most, _)) = most.filter(|(_, used)| **used > own) else { return false };
+            let most = *most;
             let oldest = self
                 .by_life
                 .range((most, Incarnation(0))..=(most, Incarnation(u32::MAX)))
@@ -180,6 +231,7 @@ impl Custody {
                 });
             let Some(oldest) = oldest else { return false };
             self.take_out(cx.store, &oldest);
+            self.evicted.push(oldest);
             self.refused = self.refused.saturating_add(1);
         }
         true
@@ -202,11 +254,23 @@ impl Custody {
             self.by_life.remove(&key);
         }
         if let Some((tag, _)) = carried.head {
-            self.tags.remove(&tag);
+            self.tags.remove(&(tag, *of));
             self.envelopes = self.envelopes.saturating_sub(1);
         }
-        if let Some(used) = self.bytes_of.get_mut(&of.device) {
-            *used = used.saturating_sub(carried.bytes);
+        match carried.lane {
+            Lane::Text => {
+                if let Some(used) = self.bytes_of.get_mut(&of.device) {
+                    *used = used.saturating_sub(carried.bytes);
+                }
+            }
+            Lane::Alerts => {
+                self.alerts.remove(of);
+                if let Some((count, used)) = self.alerts_of.get_mut(&of.device) {
+                    *count = count.saturating_sub(1);
+                    *used = used.saturating_sub(carried.bytes);
+                }
+            }
+            Lane::Keys => {}
         }
         self.bytes = self.bytes.saturating_sub(carried.bytes);
         self.records = self.records.saturating_sub(1);
@@ -244,14 +308,24 @@ impl Custody {
         self.get(of).map(|carried| carried.until_ms)
     }
 
-    /// The envelope of a tag, if it is carried here.
-    pub(crate) fn with_tag(&self, tag: &[u8; 16]) -> Option<RecordRef> {
-        self.tags.get(tag).copied()
+    /// The envelopes carried here that have a tag.
+    pub(crate) fn with_tag(&self, tag: &[u8; 16]) -> impl Iterator<Item = RecordRef> + '_ {
+        let tag = *tag;
+        let first =
+            RecordRef { device: DeviceId::from([0; 32]), incarnation: Incarnation(0), seq: 0 };
+        self.tags.range((tag, first)..).take_while(move |(of, _)| *of == tag).map(|(_, of)| *of)
     }
 
     /// What of a life is in a lane.
     pub(crate) fn in_lane(&self, key: &(DeviceId, Incarnation), lane: Lane) -> RangeSet {
         let mut set = RangeSet::new();
+        if lane == Lane::Alerts {
+            let of = |seq| RecordRef { device: key.0, incarnation: key.1, seq };
+            for of in self.alerts.range(of(0)..=of(u64::MAX)) {
+                set.insert(of.seq);
+            }
+            return set;
+        }
         let life = self.by_life.get(key).into_iter().flatten();
         for (seq, _) in life.filter(|(_, carried)| carried.lane == lane) {
             set.insert(*seq);
@@ -320,7 +394,9 @@ fn len(bytes: &[u8]) -> u64 {
 
 fn until(stored_ms: u64, age_s: u32, life_s: Option<u64>) -> u64 {
     let Some(life_s) = life_s else { return FOR_EVER };
-    let left_ms = life_s.saturating_sub(u64::from(age_s)).saturating_mul(1_000);
+    // How old it is was said by a neighbour, which must not be able to have it dropped a moment later.
+    let age_s = u64::from(age_s).min(life_s / 2);
+    let left_ms = life_s.saturating_sub(age_s).saturating_mul(1_000);
     stored_ms.saturating_add(left_ms).min(FOR_EVER.saturating_sub(1))
 }
 
@@ -365,5 +441,57 @@ impl Recent {
             let frames = &self.frames;
             self.order.retain(|of| frames.contains_key(of));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        cx::{Out, Rng},
+        model::Now,
+    };
+    use rand::{SeedableRng, rngs::StdRng};
+
+    /// Whoever raises alerts that end at once, or gives up ever again, filled everybody's disk; and since no envelope of
+    /// that device could give way, nothing of anybody else was carried any more.
+    #[test]
+    fn alerts_of_one_device_are_bounded_and_leave_room_for_others_envelopes() {
+        let mut store = Store::in_memory(StdRng::seed_from_u64(1)).unwrap();
+        let mut rng: Rng = Box::new(StdRng::seed_from_u64(2));
+        let mut out = Out::default();
+        let now = Now { wall_ms: 1, mono_ms: 1 };
+        let cx = &mut Cx { store: &mut store, rng: &mut rng, now, elapsed_ms: 10, out: &mut out };
+        let mut custody = Custody::default();
+        let of = |device: u8, seq| RecordRef {
+            device: DeviceId::from([device; 32]),
+            incarnation: Incarnation(1),
+            seq,
+        };
+        let floor = Kind::Floor(wire::Signed { payload: vec![7; 100], sigs: Vec::new() });
+        for seq in 1..=5_000 {
+            let (lane, kind) = (Lane::Alerts, &floor);
+            let parcel = Parcel { of: of(1, seq), lane, kind, age_s: 0, life_s: Some(9) };
+            assert!(custody.put(cx, &parcel));
+            let gone = custody.trim_alerts(cx, &of(1, seq).device);
+            let expected = (seq > 4_096).then(|| of(1, seq - 4_096));
+            assert_eq!(gone, Vec::from_iter(expected));
+        }
+        custody.set_limit(custody.bytes() + 10_000);
+        let kind = &Kind::Envelope(wire::Envelope { ct: vec![1; 1_000], ..Default::default() });
+        let mut text = |device, seq| {
+            let (of, lane) = (of(device, seq), Lane::Text);
+            custody.put(cx, &Parcel { of, lane, kind, age_s: 0, life_s: Some(9) })
+        };
+        for seq in 1..=9 {
+            assert!(text(2, seq));
+        }
+        assert!(!text(2, 10), "it is full");
+        for seq in 1..=4 {
+            assert!(text(3, seq), "who has most gives way");
+        }
+        assert!(!text(3, 5) && !text(2, 11), "and who has as much does not");
+        let evicted = custody.take_evicted();
+        assert_eq!(evicted, [of(2, 1), of(2, 2), of(2, 3), of(2, 4)]);
     }
 }

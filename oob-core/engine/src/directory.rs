@@ -101,12 +101,6 @@ impl Directory {
             .is_some_and(|entry| entry.relays.values().any(|(_, known)| known == signed))
     }
 
-    /// Whether a bundle with this or a higher number is here.
-    pub(crate) fn holds_newer_bundle(&self, device: &DeviceId, seq: u64) -> bool {
-        let bundle = self.entries.get(device).and_then(|entry| entry.bundle.as_ref());
-        bundle.is_some_and(|(_, known, _)| *known >= seq)
-    }
-
     /// Takes a bundle of a device if its signature holds and it is newer; returns the record it takes the place of, if
     /// there was one.
     pub(crate) fn take_bundle(

@@ -339,10 +339,12 @@ impl Engine {
         self.store.discard();
         let links: Vec<LinkId> = self.state.links.iter().map(|link| link.id).collect();
         let listening = std::mem::take(&mut self.state.listening);
+        let carry_limit = self.state.custody.limit();
         #[cfg(feature = "sim")]
         let rig = std::mem::take(&mut self.state.rig);
         self.state = State::load(&self.store)?.ok_or(EngineError::NoIdentity)?;
         self.state.listening = listening;
+        self.state.custody.set_limit(carry_limit);
         #[cfg(feature = "sim")]
         {
             self.state.rig = rig;

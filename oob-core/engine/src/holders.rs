@@ -11,6 +11,10 @@ use std::collections::BTreeMap;
 /// Ranges kept of one holder and life.
 const RANGES: usize = 1_024;
 
+/// Ranges stored of all holders: with numbers of any length they fit the 1 MiB one record may have. Beyond it the oldest
+/// numbers of each are not told after a restart until the holder speaks again.
+const STORED: usize = 16_384;
+
 /// Own records others carry, by who carries them.
 #[derive(Default)]
 pub(crate) struct Holders {
@@ -54,16 +58,32 @@ impl Holders {
         life: Incarnation,
         have: RangeSet,
     ) -> RangeSet {
-        let (_, lives) =
-            self.by_device.entry(*device).or_insert_with(|| (*member, BTreeMap::new()));
-        let before = lives.entry(life).or_default();
+        let known = self.by_device.get(device).and_then(|(_, lives)| lives.get(&life));
+        let empty = RangeSet::new();
+        let before = known.unwrap_or(&empty);
         if *before == have {
             return RangeSet::new();
         }
         self.dirty = true;
         let new = before.missing_from(&have);
-        *before = have;
+        let (_, lives) =
+            self.by_device.entry(*device).or_insert_with(|| (*member, BTreeMap::new()));
+        // A neighbour may name any life; only what it carries is noted.
+        match have.is_empty() {
+            true => drop(lives.remove(&life)),
+            false => drop(lives.insert(life, have)),
+        }
         new
+    }
+
+    /// Whether a device carries anything of a life.
+    pub(crate) fn knows(&self, device: &DeviceId, life: Incarnation) -> bool {
+        self.by_device.get(device).is_some_and(|(_, lives)| lives.contains_key(&life))
+    }
+
+    /// Forgets what a device carries: it is not a member's any more.
+    pub(crate) fn forget(&mut self, device: &DeviceId) {
+        self.dirty |= self.by_device.remove(device).is_some();
     }
 
     /// The people whose devices carry a record, ascending; the addressee's own devices aside.
@@ -81,12 +101,14 @@ impl Holders {
         if !std::mem::take(&mut self.dirty) {
             return;
         }
+        let all: usize = self.by_device.values().map(|(_, lives)| lives.len()).sum();
+        let each = STORED.checked_div(all).unwrap_or(STORED).min(RANGES);
         let holders = self.by_device.iter().flat_map(|(device, (member, lives))| {
             lives.iter().map(|(life, have)| wire::StoredHolder {
                 device: device.to_vec(),
                 member: member.to_vec(),
                 incarnation: life.0,
-                have: have.to_wire(RANGES),
+                have: have.to_wire(each),
             })
         });
         let raw = wire::StoredHolders { holders: holders.collect() };

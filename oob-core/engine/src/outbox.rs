@@ -179,6 +179,11 @@ impl Outbox {
         live
     }
 
+    /// Whether anything of a life is owed.
+    pub(crate) fn has_life(&self, life: Incarnation) -> bool {
+        self.index.range((life, 0)..=(life, u64::MAX)).next().is_some()
+    }
+
     /// What is owed to one device, by life.
     pub(crate) fn live_for(&self, device: &DeviceId) -> BTreeMap<Incarnation, RangeSet> {
         let mut live: BTreeMap<Incarnation, RangeSet> = BTreeMap::new();

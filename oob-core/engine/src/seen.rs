@@ -11,8 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Ranges kept per author and life. Members carry everything for one another, so what one was away for comes back
 /// whole; holes stay only where something was delivered meanwhile, and are closed by the author's own word. Beyond this
-/// bound nothing more of that life is taken until it speaks.
-const RANGES: usize = 65_536;
+/// bound nothing more of that life is taken until it speaks. Two sets of as many ranges, each with the largest numbers,
+/// fit the 1 MiB one stored record may have: an author must not be able to make a batch of anybody's too long.
+const RANGES: usize = 16_384;
 
 /// Lives kept per device.
 const LIVES: usize = 16;
@@ -107,6 +108,15 @@ impl Seen {
         new
     }
 
+    /// Takes back that a record is here: there was no more room for it.
+    pub(crate) fn forget(&mut self, of: &RecordRef) {
+        let lives = self.by_author.get_mut(&of.device);
+        let Some(life) = lives.and_then(|lives| lives.get_mut(&of.incarnation)) else { return };
+        if !life.gone.contains(of.seq) && life.known.remove(of.seq) {
+            self.changed(&of.device, of.incarnation);
+        }
+    }
+
     /// Notes that a record is not needed any more.
     pub(crate) fn mark_gone(&mut self, of: &RecordRef) {
         if !self.has_room(of) {
@@ -139,10 +149,8 @@ impl Seen {
         life.known.union(&new);
         life.gone.union(&new);
         // What an author says can be many ranges; the lowest holes are the oldest.
-        if life.gone.len() > RANGES {
-            life.known.close_lowest(RANGES);
-            life.gone.close_lowest(RANGES);
-        }
+        life.known.close_lowest(RANGES);
+        life.gone.close_lowest(RANGES);
         self.changed(device, incarnation);
         here
     }
@@ -213,5 +221,36 @@ impl Seen {
             gone: known.to_wire(each),
         });
         entries.take(limits::HAVE_ENTRIES).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oob_proto::Message;
+
+    /// An author chooses its numbers, and what it gives up. With 65,536 ranges the record was longer than the store
+    /// takes: every batch with a word of that author's was given up, and all streams were ended.
+    #[test]
+    fn what_one_life_can_make_of_its_numbers_fits_a_stored_record() {
+        let device = DeviceId::from([1; 32]);
+        let life = Incarnation(1);
+        let mut seen = Seen::default();
+        let far = u64::MAX - 400_000;
+        for n in 0..40_000 {
+            seen.mark(&RecordRef { device, incarnation: life, seq: far + 4 * n });
+        }
+        for part in 0..40 {
+            let mut gone = RangeSet::new();
+            (0..1_000).for_each(|n| {
+                gone.insert(far + 4_000 * part + 4 * n);
+            });
+            seen.give_up(&device, life, &gone);
+        }
+        let of = seen.life(&device, life).unwrap();
+        assert!(of.gone.len() > 10_000 && of.known.len() > 10_000, "a large one");
+        let raw =
+            wire::StoredRanges { ranges: of.known.to_wire(RANGES), gone: of.gone.to_wire(RANGES) };
+        assert!(raw.encoded_len() < 1 << 20, "{} bytes", raw.encoded_len());
     }
 }

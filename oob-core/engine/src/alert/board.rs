@@ -160,9 +160,24 @@ impl Alerts {
             .filter(|(_, kept)| kept.over || kept.ends_ms() <= cx.elapsed_ms)
             .min_by_key(|(_, kept)| kept.place)
             .map(|(id, _)| *id);
+        // Where nothing ended, whoever has most gives way: a person with many devices must not keep others from being heard.
+        let oldest = oldest.or_else(|| self.of_whoever_has_most(own).filter(|_| !crowded));
         let Some(oldest) = oldest else { return Ok(false) };
         self.forget(cx.store, &oldest)?;
         Ok(true)
+    }
+
+    /// The oldest alert of the device that has most, if that is more than some number.
+    fn of_whoever_has_most(&self, than: u32) -> Option<AlertId> {
+        let count = |days: &BTreeMap<u64, u32>| days.values().sum::<u32>();
+        let (most, _) = self
+            .by_day
+            .iter()
+            .map(|(device, days)| (*device, count(days)))
+            .filter(|(_, count)| *count > than)
+            .max_by_key(|(_, count)| *count)?;
+        let of = self.kept.iter().filter(|(_, kept)| kept.device == most);
+        of.min_by_key(|(_, kept)| kept.place).map(|(id, _)| *id)
     }
 
     /// Keeps an alert; returns its place.
@@ -369,4 +384,43 @@ fn drop_awaited(store: &mut Store, device: &DeviceId, awaited: &Awaited, with_an
 fn place_of(alert: &AlertId, device: &DeviceId) -> u64 {
     let [a, b, c, d, e, f, g, h, ..] = sha256(&[*alert.as_bytes(), *device.as_bytes()].concat());
     u64::from_be_bytes([a, b, c, d, e, f, g, h])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        cx::{Out, Rng},
+        model::Now,
+    };
+    use rand::{SeedableRng, rngs::StdRng};
+
+    /// Five devices of one person have together more than the board holds; nobody else could raise an alert for a week.
+    #[test]
+    fn one_person_with_five_devices_does_not_keep_others_from_being_heard() {
+        let mut store = Store::in_memory(StdRng::seed_from_u64(1)).unwrap();
+        let mut rng: Rng = Box::new(StdRng::seed_from_u64(2));
+        let mut out = Out::default();
+        let now = Now { wall_ms: 1, mono_ms: 1 };
+        let cx = &mut Cx { store: &mut store, rng: &mut rng, now, elapsed_ms: 10, out: &mut out };
+        let mut alerts = Alerts::default();
+        for place in 0..10_000u64 {
+            let device = DeviceId::from([u8::try_from(place % 5).unwrap(); 32]);
+            let kept = Kept {
+                place,
+                author: MemberId::from([1; 32]),
+                device,
+                supersedes: None,
+                over: false,
+                issued_ms: place * DAY_MS,
+                since_ms: 1,
+                life_ms: 7 * DAY_MS,
+            };
+            alerts.note(AlertId::from(sha256(&place.to_be_bytes())), kept);
+        }
+        assert!(!alerts.make_room(cx, &DeviceId::from([3; 32])).unwrap(), "not one of its own");
+        assert!(alerts.make_room(cx, &DeviceId::from([9; 32])).unwrap());
+        assert_eq!(alerts.kept.len(), 9_999);
+        assert_eq!(alerts.kept.values().filter(|kept| kept.place < 5).count(), 4, "an oldest");
+    }
 }

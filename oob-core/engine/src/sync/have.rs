@@ -91,13 +91,17 @@ impl HaveClaim {
         if ranges > limits::HAVE_RANGES.saturating_add(limits::HAVE_ENTRIES) {
             return None;
         }
-        let told = raw.entries.iter().filter_map(|entry| {
-            let device = DeviceId::try_from(entry.device.as_slice()).ok()?;
-            let have = RangeSet::from_wire(&entry.have, limits::HAVE_RANGES);
-            let mut known = RangeSet::from_wire(&entry.gone, limits::HAVE_RANGES);
-            known.union(&have);
-            Some(Told { key: (device, Incarnation(entry.incarnation)), have, known })
-        });
+        // One entry for each life, however often it is named: each costs a look at all that is owed.
+        let mut told = BTreeMap::new();
+        for entry in &raw.entries {
+            let Ok(device) = DeviceId::try_from(entry.device.as_slice()) else { continue };
+            let (have, known): &mut (RangeSet, RangeSet) =
+                told.entry((device, Incarnation(entry.incarnation))).or_default();
+            have.union(&RangeSet::from_wire(&entry.have, limits::HAVE_RANGES));
+            known.union(&RangeSet::from_wire(&entry.gone, limits::HAVE_RANGES));
+            known.union(have);
+        }
+        let told = told.into_iter().map(|(key, (have, known))| Told { key, have, known });
         Some(Self { number: raw.number, told: told.collect() })
     }
 }

@@ -39,6 +39,16 @@ const OFFERED_AGAIN_MS: u64 = 10_000;
 /// What goes to a neighbour another way is looked for in its word after this time, or twice it: one Have, and its way.
 const REPAIR_MS: u64 = 6_000;
 
+/// Looks at all that is here which a neighbour's words bring about in a second: a correct one speaks once, or twice at the
+/// beginning. What more it says is looked at together.
+const COMPARED: u32 = 4;
+
+/// Over what time these are counted.
+const COMPARED_MS: u64 = 1_000;
+
+/// Ranges and lives noted of what came from a neighbour since it last spoke; beyond that it is offered what it gave.
+const GAVE: usize = 4_096;
+
 /// Who is near is told at most this often.
 const NEARBY_EVERY_MS: u64 = 1_000;
 
@@ -96,6 +106,7 @@ pub(crate) struct Link {
     nearby_due_ms: u64,
     nearby_last_ms: Option<u64>,
     bad: (u64, u32),
+    compared: (u64, u32),
     pub(crate) ops: VecDeque<OpHash>,
     /// Epochs to hand over once the operations are out.
     grants: VecDeque<EpochId>,
@@ -177,6 +188,7 @@ impl Link {
             nearby_due_ms: 0,
             nearby_last_ms: None,
             bad: (0, 0),
+            compared: (0, 0),
             ops: VecDeque::new(),
             grants: VecDeque::new(),
             aside: VecDeque::new(),
@@ -294,7 +306,26 @@ impl Link {
 
     /// Notes that the neighbour has a record: it came from there.
     pub(crate) fn gave(&mut self, of: &RecordRef) {
+        let many = self.theirs.len() >= GAVE && !self.theirs.contains_key(&key(of));
+        if many || self.theirs.get(&key(of)).is_some_and(|set| set.len() >= GAVE) {
+            return;
+        }
         self.theirs.entry(key(of)).or_default().insert(of.seq);
+    }
+
+    /// Whether everything may be compared at once with what the neighbour just said; else it is in a moment.
+    pub(crate) fn may_compare(&mut self, now_ms: u64) -> bool {
+        let (since, looks) = self.compared;
+        if now_ms.saturating_sub(since) >= COMPARED_MS {
+            self.compared = (now_ms, 1);
+            return true;
+        }
+        self.compared = (since, looks.saturating_add(1));
+        if looks < COMPARED {
+            return true;
+        }
+        self.repair_at(since.saturating_add(COMPARED_MS));
+        false
     }
 
     /// Queues a new record, unless the neighbour has it or it is under way there.
@@ -577,5 +608,36 @@ impl Links {
             .filter(|link| !devices.contains(&link.device))
             .map(|link| link.id)
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oob_proto::Incarnation;
+
+    /// Each word on what a neighbour has made this device look at everything it carries, as often as it was said.
+    #[test]
+    fn who_says_ever_again_what_it_has_is_looked_at_a_few_times_a_second() {
+        let mut link = Link::new(LinkId(1), DeviceId::from([1; 32]));
+        link.take_have(&[]);
+        let looks = (0..1_000).filter(|_| link.may_compare(5_000)).count();
+        assert_eq!(looks, 4);
+        assert!(!link.take_repair(5_999));
+        assert!(link.take_repair(6_000), "what it said last counts in a moment");
+        assert!(link.may_compare(6_000));
+    }
+
+    #[test]
+    fn what_a_neighbour_gives_is_noted_within_bounds() {
+        let mut link = Link::new(LinkId(1), DeviceId::from([1; 32]));
+        for n in 0..10_000u32 {
+            let device = DeviceId::from([2; 32]);
+            let seq = u64::from(n) * 2;
+            link.gave(&RecordRef { device, incarnation: Incarnation(0), seq });
+            link.gave(&RecordRef { device, incarnation: Incarnation(n), seq: 1 });
+        }
+        assert!(link.theirs.len() <= GAVE);
+        assert!(link.theirs.values().all(|set| set.len() <= GAVE));
     }
 }

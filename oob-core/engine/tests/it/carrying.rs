@@ -136,7 +136,7 @@ fn who_holds_the_same_says_so_in_33_bytes() {
 }
 
 #[test]
-fn a_proof_of_opening_is_checked_and_a_false_one_costs_its_bearer() {
+fn a_proof_of_opening_is_checked_and_a_false_one_changes_nothing() {
     let mut world = acquainted(&["Dana", "Sam", "Rosa"]);
     let link = world.connect(0, 1);
     world.settle();

@@ -6,6 +6,7 @@ mod direct;
 mod epochs;
 mod hostile;
 mod joining;
+mod liars;
 mod removal;
 mod restart;
 mod roster;

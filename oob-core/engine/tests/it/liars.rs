@@ -1,0 +1,194 @@
+//! What one neighbour or one member that lies can do to the others: nothing that lasts.
+
+use crate::world::{Flying, World, pass};
+use oob_crypto::{SigningKey, signed::sign};
+use oob_engine::{
+    envelope::{Screened, VerifiedEnvelope},
+    input::{Arrived, Input, LinkId},
+    model::MessageState,
+};
+use oob_proto::{
+    Incarnation, Message,
+    signing::SignedType,
+    wire::{self, Frame, frame::Kind},
+};
+use rand::{SeedableRng, rngs::StdRng};
+
+fn say(world: &mut World, from: usize, to: usize, link: LinkId, kind: Kind) {
+    let frame = Frame::new(kind).encode_to_vec();
+    world.arrive(&Flying { from, to, link, frame });
+}
+
+fn life(world: &mut World, by: usize, of: usize) -> Incarnation {
+    let device = world.engine(of).snapshot().me.device;
+    let keys = world.engine(by).snapshot().screening.clone();
+    let (key, _) = keys.relays.iter().find(|(_, (of, _))| *of == device).expect("a key of its");
+    key.1
+}
+
+/// A bundle was taken for an old one by the number it names before its signature was looked at, and the record it names
+/// for gone: a neighbour could have any message of anybody's refused and settled as if it had come.
+#[test]
+fn a_bundle_that_nobody_signed_makes_no_record_gone() {
+    let mut world = World::organisation(&["Dana", "Sam", "Mallory"]);
+    let with_dana = world.connect(0, 1);
+    world.settle();
+    world.cut(with_dana);
+    let link = world.connect(2, 1);
+    world.settle();
+    assert!(world.links.contains_key(&link));
+    let dana = world.engine(0).snapshot().me.device;
+    let life = life(&mut world, 1, 0);
+    for record_seq in 1..20 {
+        let bundle = wire::PrekeyBundle {
+            device: dana.to_vec(),
+            incarnation: life.0,
+            record_seq,
+            ..wire::PrekeyBundle::default()
+        };
+        let payload = bundle.encode_to_vec();
+        let signed = wire::Signed { payload, sigs: Vec::new() };
+        say(&mut world, 2, 1, link, Kind::Bundle(signed));
+    }
+    world.connect(0, 1);
+    world.settle();
+    for i in 0..5 {
+        world.send(0, 1, &format!("m{i}"));
+    }
+    world.settle();
+    assert_eq!(world.texts(1, 0), ["m0", "m1", "m2", "m3", "m4"]);
+    assert_eq!(world.log(0, 1).last().unwrap().state, MessageState::Delivered);
+}
+
+/// An envelope that came before its first flight waits among what is carried, and is found by its tag. Another that
+/// bears the same tag hid it for good.
+#[test]
+fn a_copied_tag_does_not_hide_the_message_that_waits_under_it() {
+    let mut world = World::organisation(&["Dana", "Sam", "Mallory"]);
+    world.connect(0, 1);
+    world.settle();
+    let link = world.connect(2, 1);
+    world.settle();
+    world.send(0, 1, "first");
+    world.send(0, 1, "second");
+    let envelope = |flying: &Flying| match Frame::read(&flying.frame).unwrap().kind {
+        Some(Kind::Envelope(envelope)) => Some(envelope),
+        _ => None,
+    };
+    let flying: Vec<Flying> = world.flying.drain(..).filter(|it| envelope(it).is_some()).collect();
+    world.arrive(&flying[1]);
+    let genuine = envelope(&flying[1]).unwrap();
+    let cover = oob_crypto::envelope::Cover::read(&genuine).unwrap();
+    let verified = VerifiedEnvelope {
+        id: [9; 32].into(),
+        device: world.engine(2).snapshot().me.device,
+        incarnation: life(&mut world, 1, 2),
+        seq: 1_000,
+        head: *cover.head(),
+        origin: genuine.origin.clone(),
+        ct: genuine.ct.clone(),
+    };
+    let frame = Screened::Envelope(Box::new(verified));
+    let frames = vec![Arrived { bytes: 1, age_s: 0, frame }];
+    world.input(1, Input::Frames { link, frames });
+    assert_eq!(world.engine(1).snapshot().held, 2, "both wait");
+    world.arrive(&flying[0]);
+    world.settle();
+    assert_eq!(world.texts(1, 0), ["first", "second"]);
+    assert_eq!(world.engine(1).snapshot().held, 0);
+}
+
+/// What gave way to others' records is not here, and its author must not go away believing that it is.
+#[test]
+fn what_gave_way_is_not_said_to_be_held() {
+    let mut world = World::organisation(&["Dana", "Sam", "Rosa", "Eli"]);
+    let with_dana = world.connect(0, 1);
+    world.settle();
+    world.engine(1).set_carry_limit(64 * 1024);
+    for i in 0..90 {
+        world.send(0, 2, &format!("much {i}"));
+    }
+    world.rest();
+    let with_eli = world.connect(3, 1);
+    for i in 0..30 {
+        world.send(3, 2, &format!("little {i}"));
+    }
+    world.rest();
+    world.rest();
+    let here = usize::try_from(world.engine(1).snapshot().held).unwrap();
+    assert!(world.engine(1).snapshot().not_carried > 0, "there was not room for all");
+    let held = |world: &World, from| {
+        world.log(from, 2).iter().filter(|message| !message.held_by.is_empty()).count()
+    };
+    let sam = held(&world, 0) + held(&world, 3);
+    assert_eq!(sam, here);
+    let _ = (with_dana, with_eli);
+}
+
+/// A neighbour says how old a record is. One that said "almost too old" had it dropped, and refused for ever, at once.
+#[test]
+fn an_age_made_up_does_not_have_a_record_dropped() {
+    let mut world = World::organisation(&["Dana", "Sam", "Rosa"]);
+    world.connect(0, 1);
+    world.settle();
+    world.send(0, 2, "sealed");
+    let mut envelope = world.flying.pop_front().unwrap();
+    assert!(matches!(Frame::read(&envelope.frame).unwrap().kind, Some(Kind::Envelope(_))));
+    Frame::add_age(&mut envelope.frame, 21 * 86_400 - 1);
+    world.arrive(&envelope);
+    assert_eq!(world.engine(1).snapshot().held, 1);
+    world.pass(600_000);
+    world.pass(600_000);
+    assert_eq!(world.engine(1).snapshot().held, 1);
+    world.pass(11 * 86_400_000);
+    assert_eq!(world.engine(1).snapshot().held, 0, "control: it has an end");
+}
+
+/// An author gave one generation to two relay keys. Whoever passed one on where the other was known was shut out for it, so
+/// that a member could part two others.
+#[test]
+fn two_certificates_of_one_generation_cost_nobody_but_their_author() {
+    let mut world = World::organisation(&["Dana", "Sam", "Mallory"]);
+    let first = world.connect(0, 1);
+    world.settle();
+    world.cut(first);
+    let org = world.engine(2).snapshot().org.as_ref().unwrap().id;
+    let mallory = world.engine(2).snapshot().me.device;
+    let incarnation = life(&mut world, 1, 2);
+    world.kill(2);
+    let parts = world.devices[2].disk.parts();
+    let rng = StdRng::seed_from_u64(1);
+    let store = oob_store::Store::with_backend(parts, &pass(), rng).unwrap().store;
+    let own = store.get(&oob_store::Bag::new(oob_store::Area(1), &[]), 0).unwrap().unwrap();
+    let identity = wire::StoredIdentity::decode(own.as_slice()).unwrap();
+    drop(store);
+    let dsk = SigningKey::from_secret(&identity.dsk.try_into().unwrap());
+    let cert = |key: u8, generation: u32| {
+        let cert = wire::RelayCert {
+            device: mallory.to_vec(),
+            incarnation: incarnation.0,
+            r#gen: generation,
+            rlk: SigningKey::from_secret(&[key; 32]).public().to_vec(),
+            record_seq: u64::from(key) * 1_000 + u64::from(generation),
+        };
+        let signed = sign(SignedType::RelayCert, &org, cert.encode_to_vec(), &[&dsk]);
+        Kind::RelayCert(signed)
+    };
+    let link = world.connect(0, 1);
+    world.settle();
+    for generation in 1..20 {
+        say(&mut world, 0, 1, link, cert(1, generation));
+        for _ in 0..10 {
+            say(&mut world, 0, 1, link, cert(2, generation));
+        }
+    }
+    assert!(world.links.contains_key(&link), "Dana only passed them on");
+    let Kind::RelayCert(mut forged) = cert(3, 1) else { unreachable!() };
+    forged.payload.push(0);
+    for _ in 0..64 {
+        if world.links.contains_key(&link) {
+            say(&mut world, 0, 1, link, Kind::RelayCert(forged.clone()));
+        }
+    }
+    assert!(!world.links.contains_key(&link), "control: what nobody signed has its price");
+}
