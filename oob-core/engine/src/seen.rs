@@ -19,7 +19,7 @@ const RANGES: usize = 16_384;
 const LIVES: usize = 16;
 
 /// Fewest ranges told of one life, however many lives there are to tell of.
-const TOLD: usize = 4;
+const TOLD: usize = 2;
 
 /// What is known of one life.
 #[derive(Debug, Clone, Default)]

@@ -407,8 +407,11 @@ impl Link {
             self.offered_since_ms = now_ms;
         }
         self.offered.entry(key(of)).or_default().insert(of.seq);
-        let again = now_ms.saturating_add(OFFERED_AGAIN_MS);
-        self.repair_due_ms = Some(self.repair_due_ms.map_or(again, |due| due.min(again)));
+        self.repair_at(now_ms.saturating_add(OFFERED_AGAIN_MS));
+    }
+
+    fn repair_at(&mut self, at_ms: u64) {
+        self.repair_due_ms = Some(self.repair_due_ms.map_or(at_ms, |due| due.min(at_ms)));
     }
 
     /// Notes that a record goes there another way: whether it arrived is looked at a little later.
@@ -417,8 +420,7 @@ impl Link {
             self.expected_since_ms = now_ms;
         }
         self.expected.entry(key(of)).or_default().insert(of.seq);
-        let at_ms = now_ms.saturating_add(REPAIR_MS);
-        self.repair_due_ms = Some(self.repair_due_ms.map_or(at_ms, |due| due.min(at_ms)));
+        self.repair_at(now_ms.saturating_add(REPAIR_MS));
     }
 
     /// Whether it is time to compare again. What was sent long ago and is not there is offered again.
