@@ -70,9 +70,12 @@ mod sync;
 mod state;
 // layer: between devices
 mod carrying;
+mod certificates;
 mod frames;
+mod giving_up;
 mod join;
 mod nearness;
+mod opening;
 mod rotation;
 // layer: the whole
 mod engine;

@@ -12,6 +12,7 @@ use oob_proto::{
     signing::SignedType,
     wire::{self, Frame, frame::Kind},
 };
+use oob_store::{Area, Bag, Store};
 use rand::{SeedableRng, rngs::StdRng};
 
 fn say(world: &mut World, from: usize, to: usize, link: LinkId, kind: Kind) {
@@ -191,4 +192,63 @@ fn two_certificates_of_one_generation_cost_nobody_but_their_author() {
         }
     }
     assert!(!world.links.contains_key(&link), "control: what nobody signed has its price");
+}
+
+/// Signs, with the relay key out of a device's own store, that it knows and does not need any record of an author.
+fn says_all_is_gone(world: &mut World, liar: usize, author: usize) -> Kind {
+    let org = world.engine(liar).snapshot().org.as_ref().unwrap().id;
+    let (device, of) =
+        (world.engine(liar).snapshot().me.device, world.engine(author).snapshot().me.device);
+    let authors_life = life(world, 1, author);
+    world.kill(liar);
+    let parts = world.devices[liar].disk.parts();
+    let store = Store::with_backend(parts, &pass(), StdRng::seed_from_u64(1)).unwrap().store;
+    let own = store.get(&Bag::new(Area(1), &[]), 2).unwrap().unwrap();
+    let own = wire::StoredLife::decode(own.as_slice()).unwrap();
+    store.close().unwrap();
+    world.start(liar);
+    let have = wire::Have {
+        device: device.to_vec(),
+        incarnation: own.incarnation,
+        r#gen: own.rlk_gen,
+        number: own.have_number + 1_000,
+        entries: vec![wire::HaveEntry {
+            device: of.to_vec(),
+            incarnation: authors_life.0,
+            have: Vec::new(),
+            gone: vec![wire::Range { first: 1, last: u64::MAX }],
+        }],
+    };
+    let rlk = SigningKey::from_secret(&own.rlk.try_into().unwrap());
+    Kind::Have(sign(SignedType::Have, &org, have.encode_to_vec(), &[&rlk]))
+}
+
+/// A neighbour signs that all of Dana's records are known to it and not needed. It is given none of them then, and
+/// nobody else loses any.
+#[test]
+fn nobody_can_say_of_others_records_that_they_are_gone() {
+    for (liar, left) in [(3, 1), (0, 0)] {
+        let mut world = World::organisation(&["Dana", "Sam", "Rosa", "Mallory"]);
+        for (a, b) in [(0, 1), (1, 2), (1, 3)] {
+            let link = world.connect(a, b);
+            world.settle();
+            world.cut(link);
+        }
+        let link = world.connect(0, 1);
+        world.settle();
+        world.send(0, 2, "sealed");
+        world.rest();
+        assert_eq!(world.engine(1).snapshot().held, 1);
+        world.cut(link);
+        let word = says_all_is_gone(&mut world, liar, 0);
+        let link = world.connect(liar, 1);
+        world.settle();
+        say(&mut world, liar, 1, link, word);
+        // The control: said by Dana herself it is so.
+        assert_eq!(world.engine(1).snapshot().held, left, "said by {liar}");
+        world.cut(link);
+        world.connect(1, 2);
+        world.settle();
+        assert_eq!(world.texts(2, 0).len() as u64, left);
+    }
 }

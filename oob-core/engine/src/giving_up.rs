@@ -1,0 +1,291 @@
+//! What neighbours say that they have, and what nobody needs any more: by its author's word, by its age, by a removal
+//! (docs/protocol.md, sections 10.3 and 10.6).
+
+use crate::{
+    cx::Cx,
+    model::{Device, LinkId, RangeSet},
+    outbox::{Carries, Pending},
+    record::RecordRef,
+    state::State,
+    stored::RecordError,
+    sync::HaveClaim,
+};
+use oob_crypto::signed;
+use oob_proto::{
+    DeviceId, Incarnation, Message, limits,
+    signing::SignedType,
+    wire::{self, frame::Kind},
+};
+use std::collections::BTreeMap;
+
+/// The longest life of an envelope.
+const LONGEST_MS: u64 = 21 * 86_400_000;
+
+/// Lives and ranges in one Floor.
+const FLOOR_RANGES: usize = 1_024;
+
+/// Own messages given up in one batch.
+const GIVEN_UP: usize = 1_024;
+
+impl State {
+    /// Drops what does not stand of devices that were taken out, and what is still owed to them.
+    pub(crate) fn apply_cuts(&mut self, cx: &mut Cx<'_>) -> Result<(), RecordError> {
+        let Some(organisation) = &self.organisation else { return Ok(()) };
+        for (device, cuts) in organisation.roster().record_cuts() {
+            let lives: Vec<Incarnation> = self.seen.lives_of(&device).collect();
+            for life in lives {
+                let last = cuts.get(&life).copied().unwrap_or(0);
+                let mut beyond = RangeSet::new();
+                beyond.insert_range(last.saturating_add(1), u64::MAX);
+                self.custody.take_out_all(cx.store, &device, life, &beyond);
+                self.seen.cut(&device, life, last);
+            }
+            self.holders.forget(&device);
+            // It is given nothing any more. What of it arrived in time its receipts may still say, so nothing is told here.
+            self.outbox.settle(cx.store, &device, |_| true);
+        }
+        Ok(())
+    }
+
+    /// Takes a neighbour's word on what it has; returns whether it is its word.
+    pub(crate) fn have(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: LinkId,
+        from: &Device,
+        signed: &wire::Signed,
+    ) -> Result<bool, RecordError> {
+        let Some(org) = self.org_id() else { return Ok(true) };
+        let relay = |life, generation| self.directory.relay(&from.id, life, generation);
+        let Some(claim) = HaveClaim::parse(&org, &from.id, signed, relay) else { return Ok(false) };
+        let Some(link) = self.links.get_mut(id) else { return Ok(true) };
+        if claim.number <= link.have_number {
+            return Ok(true);
+        }
+        link.have_number = claim.number;
+        link.take_have(&claim.told);
+        let me = self.identity.device;
+        for told in &claim.told {
+            let (device, life) = told.key;
+            if device == from.id {
+                // An author's word on its own records is the last: what it has no more, nobody needs.
+                let mut gone = told.known.clone();
+                gone.subtract(&told.have);
+                self.give_up(cx, from, life, &gone)?;
+            } else if device == me
+                && (self.outbox.has_life(life) || self.holders.knows(&from.id, life))
+            {
+                self.settle(cx, &from.id, life, &told.known);
+                self.holds(cx, from, life, &told.have)?;
+            }
+        }
+        if self.links.get_mut(id).is_some_and(|link| link.may_compare(cx.now.mono_ms)) {
+            self.queue_releases(id);
+            self.compare(id);
+        }
+        Ok(true)
+    }
+
+    /// Queues the proofs for what a neighbour still has and nobody needs.
+    pub(crate) fn queue_releases(&mut self, id: LinkId) {
+        let Self { links, seen, .. } = self;
+        let Some(link) = links.get_mut(id) else { return };
+        for key in link.lives() {
+            let Some(has) = link.has(&key).cloned() else { continue };
+            let gone = seen.gone_of(&key.0, key.1, &has);
+            for seq in gone.numbers().take(limits::HAVE_RANGES) {
+                let (device, incarnation) = key;
+                link.queue_release(&RecordRef { device, incarnation, seq });
+            }
+        }
+    }
+
+    /// Takes away from what is owed to a device what it has.
+    pub(crate) fn settle(
+        &mut self,
+        cx: &mut Cx<'_>,
+        device: &DeviceId,
+        life: Incarnation,
+        has: &RangeSet,
+    ) {
+        let settled = self.outbox.settle(cx.store, device, |pending| {
+            pending.incarnation == life && has.contains(pending.seq)
+        });
+        if !settled.is_empty() {
+            self.have_changed(cx.now.mono_ms);
+        }
+    }
+
+    /// Takes a device's word that it carries own records for others.
+    pub(crate) fn holds(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: &Device,
+        life: Incarnation,
+        have: &RangeSet,
+    ) -> Result<(), RecordError> {
+        let live = self.outbox.live().remove(&life).unwrap_or_default();
+        let new = self.holders.say(&from.id, &from.member, life, live.common(have));
+        let mut held = BTreeMap::new();
+        for seq in new.numbers() {
+            let Some((to, pending)) = self.outbox.get(life, seq) else { continue };
+            let Carries::Message { conversation, body_seq, .. } = pending.carries else { continue };
+            // What the addressee has says nothing of others who carry it.
+            if self.device(&to).is_none_or(|to| to.member == from.member) {
+                continue;
+            }
+            let set: &mut RangeSet = held.entry((conversation, to)).or_default();
+            set.insert(body_seq);
+        }
+        if !held.is_empty() {
+            self.changed = true;
+        }
+        for ((conversation, to), set) in held {
+            let told =
+                self.with_direct(|direct, _| direct.mark_held(cx, &conversation, &to, life, &set));
+            told.transpose()?;
+        }
+        Ok(())
+    }
+
+    /// Takes an author's word that nobody needs some of its records any more.
+    pub(crate) fn give_up(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: &Device,
+        life: Incarnation,
+        gone: &RangeSet,
+    ) -> Result<(), RecordError> {
+        let here = self.seen.give_up(&from.id, life, gone);
+        if !here.is_empty() {
+            self.custody.take_out_all(cx.store, &from.id, life, &here);
+        }
+        self.skip_holes(cx, from)
+    }
+
+    /// Takes an author's signed word on what it gave up; returns whether it is its word.
+    pub(crate) fn floor(
+        &mut self,
+        cx: &mut Cx<'_>,
+        link: Option<LinkId>,
+        signed: &wire::Signed,
+        age_s: u32,
+    ) -> Result<bool, RecordError> {
+        let Some(org) = self.org_id() else { return Ok(true) };
+        let Ok(raw) = wire::Floor::decode(signed.payload.as_slice()) else { return Ok(false) };
+        let Ok(device) = DeviceId::try_from(raw.device.as_slice()) else { return Ok(false) };
+        if device == self.identity.device {
+            return Ok(true);
+        }
+        let life = Incarnation(raw.incarnation);
+        let Some(from) = self.author_of(&device, life, raw.record_seq) else { return Ok(true) };
+        let ranges: usize = raw.gone.iter().map(|entry| entry.ranges.len().max(1)).sum();
+        if ranges > FLOOR_RANGES
+            || signed::verify(SignedType::Floor, &org, signed, &[from.dsk]).is_err()
+        {
+            return Ok(false);
+        }
+        let of = RecordRef { device, incarnation: life, seq: raw.record_seq };
+        if let Some(link) = link.and_then(|link| self.links.get_mut(link)) {
+            link.gave(&of);
+        }
+        if self.seen.contains(&of) {
+            return Ok(true);
+        }
+        for entry in &raw.gone {
+            let gone = RangeSet::from_wire(&entry.ranges, FLOOR_RANGES);
+            self.give_up(cx, &from, Incarnation(entry.incarnation), &gone)?;
+        }
+        self.pass_on(cx, link, of, &Kind::Floor(signed.clone()), age_s);
+        Ok(true)
+    }
+
+    /// Gives up own envelopes that nobody opened in all their life, and says so; drops what is too old of others'.
+    pub(crate) fn expire(&mut self, cx: &mut Cx<'_>) -> Result<(), RecordError> {
+        for of in self.custody.expire(cx) {
+            self.mark_gone(&of);
+        }
+        self.releases.forget_old(cx);
+        let Some(before) = cx.elapsed_ms.checked_sub(LONGEST_MS) else { return Ok(()) };
+        let mut old = self.outbox.sealed_by(before);
+        old.truncate(GIVEN_UP);
+        if old.is_empty() {
+            return Ok(());
+        }
+        for (to, pending) in &old {
+            self.outbox.settle(cx.store, to, |other| other == pending);
+        }
+        self.told_expired(cx, old.into_iter())?;
+        self.write_floor(cx);
+        Ok(())
+    }
+
+    /// Says of messages that they will not be delivered.
+    pub(crate) fn told_expired(
+        &mut self,
+        cx: &mut Cx<'_>,
+        all: impl Iterator<Item = (DeviceId, Pending)>,
+    ) -> Result<(), RecordError> {
+        let mut expired = BTreeMap::new();
+        for (to, pending) in all {
+            if let Carries::Message { conversation, body_seq, .. } = pending.carries {
+                let set: &mut RangeSet =
+                    expired.entry((conversation, to, pending.incarnation)).or_default();
+                set.insert(body_seq);
+            }
+        }
+        for ((conversation, to, life), set) in expired {
+            let told = self
+                .with_direct(|direct, _| direct.mark_expired(cx, &conversation, &to, life, &set));
+            told.transpose()?;
+        }
+        Ok(())
+    }
+
+    /// Says to everybody, also those it does not meet, which of its own records nobody needs: all that it does not have.
+    pub(crate) fn write_floor(&mut self, cx: &mut Cx<'_>) {
+        let Some(org) = self.org_id() else { return };
+        // A bundle just replaced is among what nobody needs.
+        self.keep_own_keys(cx);
+        let last = self.life.next_record().saturating_sub(1);
+        let gone = self.own_live().into_iter().map(|(life, live)| {
+            let mut all = RangeSet::new();
+            let end = if life == self.life.incarnation { last } else { live.last().unwrap_or(0) };
+            all.insert_range(1, end);
+            (life, live.missing_from(&all))
+        });
+        let gone: Vec<(Incarnation, RangeSet)> = gone.collect();
+        let floor = wire::Floor {
+            device: self.identity.device.to_vec(),
+            incarnation: self.life.incarnation.0,
+            record_seq: self.life.take_record(),
+            gone: gone
+                .iter()
+                .map(|(life, set)| wire::FloorEntry {
+                    incarnation: life.0,
+                    ranges: lowest(set, FLOOR_RANGES / gone.len().max(1)),
+                })
+                .collect(),
+        };
+        let of = RecordRef {
+            device: self.identity.device,
+            incarnation: self.life.incarnation,
+            seq: floor.record_seq,
+        };
+        let signed =
+            signed::sign(SignedType::Floor, &org, floor.encode_to_vec(), &[&self.identity.dsk]);
+        self.pass_on(cx, None, of, &Kind::Floor(signed), 0);
+    }
+
+    /// Notes that nobody needs a record; of an own one that it is not here says so.
+    pub(crate) fn mark_gone(&mut self, of: &RecordRef) {
+        if of.device != self.identity.device {
+            self.seen.mark_gone(of);
+        }
+    }
+}
+
+/// The lowest ranges of a set, as wire types.
+fn lowest(set: &RangeSet, most: usize) -> Vec<wire::Range> {
+    set.iter().take(most).map(|(first, last)| wire::Range { first, last }).collect()
+}
