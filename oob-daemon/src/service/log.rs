@@ -15,7 +15,8 @@ use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 const LOG_BYTES: u64 = 4 * 1024 * 1024;
 
 /// What is logged unless `OOB_LOG` says otherwise.
-const LEVELS: &str = "info,libp2p=error,libp2p_mdns=error,libp2p_swarm=error,libp2p_gossipsub=off";
+const LEVELS: &str =
+    "info,libp2p=error,libp2p_mdns=error,libp2p_swarm=error,libp2p_gossipsub=off,quinn_udp=error";
 
 /// Starts logging to a file; where a thread panicked goes there too, and to standard error. What it said does not: it may
 /// hold a message, and files and journals outlive it.
