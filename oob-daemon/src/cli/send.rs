@@ -115,6 +115,13 @@ async fn wait_for(
                 format!("held by somebody who hands it on, but not delivered within {seconds} s"),
             )
             .hint("nothing to do: it goes over when they meet; see who carries it with: oob log"),
+            None if wait == Wait::Held => Failure::new(
+                "queued",
+                format!(
+                    "held by nobody else within {seconds} s; it stays queued and goes out by itself"
+                ),
+            )
+            .hint("somebody other than its addressee must be near to hold it: oob status"),
             None => Failure::new(
                 "queued",
                 format!("not delivered within {seconds} s; it stays queued and goes out by itself"),
