@@ -34,7 +34,7 @@ const BUSY_HAVE_EVERY_MS: u64 = 5_000;
 const HAVE_BURST: u32 = 3;
 
 /// What was sent and is not told to have arrived is offered again after this time, or twice it: it was dropped on its way.
-const OFFERED_AGAIN_MS: u64 = 10_000;
+const OFFERED_AGAIN_MS: u64 = 6_000;
 
 /// What goes to a neighbour another way is looked for in its word after this time, or twice it: one Have, and its way.
 const REPAIR_MS: u64 = 6_000;
