@@ -113,6 +113,12 @@ impl Releases {
         self.waiting.first().map(|(due, _)| *due)
     }
 
+    /// What was opened here and is not said to be yet.
+    #[cfg(feature = "sim")]
+    pub(crate) fn kept_back(&self) -> impl Iterator<Item = &RecordRef> {
+        self.waiting.iter().map(|(_, of)| of)
+    }
+
     /// Takes the own proofs whose time has come.
     pub(crate) fn take_due(&mut self, elapsed_ms: u64) -> Vec<RecordRef> {
         let mut due = Vec::new();

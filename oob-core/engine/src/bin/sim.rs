@@ -20,7 +20,7 @@ Usage: sim [OPTIONS]
   --first-seed N    the first of them [default: 0]
   --nodes N         devices in each, 3 to 64 [default: 10]
   --minutes N       virtual minutes before everything is healed, 2 to 1440 [default: 10]
-  --messages N      messages that are tried at least [default: 1200]
+  --messages N      messages that are tried at least [default: 1400]
   --jobs N          how many seeds run at a time [default: as many as there are cores]
   --control NAME    take a safeguard away: duplicates, durable or repair
   --trace           print every step of the first seed and stop

@@ -66,14 +66,20 @@ impl Engine {
         hash.finalize().into()
     }
 
-    /// Returns what is here of each author's life, and what was given up of it.
+    /// Returns what is here of each author's life, and what was given up of it. What was opened here is given up too: nobody
+    /// needs it, and this device carries it no further, though it says so only a random while later.
     pub fn inventory(&self) -> Inventory {
-        let all = self.inside().inventory().into_iter();
-        all.map(|(life, (have, known))| {
-            let gone = have.missing_from(&known);
-            (life, (have, gone))
-        })
-        .collect()
+        let state = self.inside();
+        let all = state.inventory().into_iter();
+        let all =
+            all.map(|(life, (have, known))| (life, (have.clone(), have.missing_from(&known))));
+        let mut all: Inventory = all.collect();
+        for of in state.releases.kept_back() {
+            let (have, gone) = all.entry((of.device, of.incarnation)).or_default();
+            have.remove(of.seq);
+            gone.insert(of.seq);
+        }
+        all
     }
 
     /// Returns how full the queues are.

@@ -37,7 +37,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { nodes: 10, minutes: 10, messages: 1_200, custody: true, faults: Faults::default() }
+        Self { nodes: 10, minutes: 10, messages: 1_400, custody: true, faults: Faults::default() }
     }
 }
 
