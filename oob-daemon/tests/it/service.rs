@@ -1,8 +1,9 @@
 //! The daemon under a service manager: the units that are shipped, and what it tells whoever started it.
 
-use crate::harness::{Done, Home};
+use crate::harness::{Done, Home, http};
 use std::{
     fs,
+    io::{BufRead, BufReader},
     os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -111,4 +112,63 @@ fn the_system_unit_leaves_little_open() {
         |line: &&str| !line.starts_with("SystemCall") && !line.starts_with("CapabilityBounding");
     let open: Vec<_> = text.lines().filter(open).collect();
     assert!(!judged(&open.join("\n")).unwrap().status.success());
+}
+
+/// A store that fails ends the daemon loudly: with 70, which a service manager begins again, a mark in the home, and every
+/// caller told. What was acknowledged before is there afterwards.
+#[test]
+fn a_store_that_fails_ends_the_daemon_with_70_and_marks_the_home() {
+    let home = Home::of("Dana", Some("Harbour Clinic"));
+    // No file may grow beyond 300 KiB; the signal for that is ignored, so that writing fails.
+    let mut command = Command::new("bash");
+    let limit = "trap '' XFSZ; ulimit -f 300; exec \"$0\" \"$@\"";
+    command.args(["-c", limit]).arg(crate::harness::binary());
+    let up = ["--json", "up", "--foreground", "--no-mdns", "--listen", "/ip4/127.0.0.1/tcp/0"];
+    let mut command = home.wrap(command, &up);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut first = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut first).unwrap();
+    assert!(first.contains("\"pid\""), "{first}");
+
+    let (api, mut acknowledged) = (home.api(), Vec::new());
+    let host = api["url"].as_str().unwrap().strip_prefix("http://").unwrap();
+    let token = api["token"].as_str().unwrap();
+    let refused = loop {
+        let request = format!(
+            "POST /api/v1/invites HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}"
+        );
+        let (status, body) = http(&api, request.as_bytes());
+        if status != 200 {
+            break body;
+        }
+        acknowledged.push(body);
+        assert!(acknowledged.len() < 10_000, "the store does not grow");
+    };
+    assert!(refused.contains("its store failed"), "{refused}");
+    let done = Done::of(&child.wait_with_output().unwrap());
+    assert_eq!(done.code, 70, "{}", done.stderr);
+    assert!(home.path().join("fault").exists() && !home.path().join("api.json").exists());
+    let doctor = home.json_of_any(&["doctor"]);
+    let faults = |doctor: &serde_json::Value| {
+        let checks = doctor["checks"].as_array().unwrap();
+        checks.iter().find(|check| check["name"] == "faults").unwrap()["detail"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    assert!(faults(&doctor).contains("its store failed"), "{doctor}");
+
+    // The control: where files may grow it goes on, and tells.
+    home.up();
+    assert_eq!(home.json(&["status"])["org_name"], "Harbour Clinic");
+    assert!(
+        home.json(&["status"])["faults"]["stopped_why"]
+            .as_str()
+            .unwrap()
+            .contains("its store failed")
+    );
+    home.json(&["invite", "--out", home.dir.path().join("more").to_str().unwrap()]);
+    fs::remove_file(home.path().join("fault")).unwrap();
+    assert_eq!(faults(&home.json_of_any(&["doctor"])), "no task has failed");
 }
