@@ -129,6 +129,10 @@ pub(crate) async fn start(
         }
     }
     let gate = Gate { commands, mesh, keys: Arc::new(keys), snapshots, allowed };
+    // Before anybody can ask for something: an invitation names these addresses. An error is the end of the rules, which
+    // whoever asks is told.
+    let addresses = gate.mesh.listening();
+    let _ = gate.commands.input(Input::Listening { addresses }).await;
     let shared = Shared {
         gate: gate.clone(),
         events: events.clone(),
@@ -242,10 +246,6 @@ async fn serve(shared: &Shared, mut inlet: Inlet) {
 /// Takes what the mesh tells, one after the other.
 async fn hear(shared: &Shared, inlet: &mut Inlet) {
     let Inlet { mesh_events, gossips } = inlet;
-    let addresses = shared.gate.mesh.listening();
-    if shared.gate.commands.input(Input::Listening { addresses }).await.is_err() {
-        return;
-    }
     let joins = Arc::new(Semaphore::new(JOINS));
     let mut beacons = Beacons::default();
     let mut next_link = 0_u64;
