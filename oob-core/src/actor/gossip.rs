@@ -4,6 +4,7 @@
 //! writes its own copy. What only the rules can check is not passed on here; they hand it on by the streams if it is news
 //! (gossip takes no bytes twice, so they could not publish what came by it).
 
+use super::failures::Failures;
 use crate::{
     commands::Commands,
     error::Error,
@@ -15,7 +16,7 @@ use oob_engine::{
     input::Arrived,
     snapshot::{ScreenKeys, Snapshot},
 };
-use oob_mesh::{Gossip, Mesh, Verdict};
+use oob_mesh::{Gossip, Mesh, Quarantine, Verdict};
 use oob_proto::{DeviceId, TransportKey};
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 use tokio::{
@@ -89,6 +90,8 @@ pub(super) struct Reader {
     pub(super) mesh: Mesh,
     pub(super) commands: Commands,
     pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
+    pub(super) quarantine: Quarantine,
+    pub(super) failures: Failures,
 }
 
 /// What the task remembers.
@@ -102,8 +105,11 @@ struct Memory {
 impl Reader {
     /// Takes gossip until the mesh or the rules have ended.
     pub(super) async fn run(mut self) {
+        let failures = self.failures.clone();
         // An error is the end of the rules; there is nobody to tell it to.
-        let _ = self.read().await;
+        while failures.survive("the reader of gossip", self.read()).await.is_none()
+            && failures.pause().await
+        {}
     }
 
     async fn read(&mut self) -> Result<(), Error> {
@@ -152,7 +158,7 @@ impl Reader {
         memory: &mut Memory,
     ) -> Result<(), Error> {
         let bytes = batch.iter().map(|message| message.data.clone()).collect();
-        let heard = judge_gossip(bytes, keys).await;
+        let heard = judge_gossip(bytes, keys, &self.quarantine).await;
         // The verdicts of a batch first, so that nobody further on waits for our disk.
         let mut for_rules = Vec::new();
         for (message, heard) in batch.into_iter().zip(heard) {
@@ -281,7 +287,8 @@ mod tests {
     const B: [u8; 32] = [2; 32];
 
     async fn fate(memory: &mut Memory, keys: &Arc<ScreenKeys>, bytes: Vec<u8>) -> Fate {
-        let heard = judge_gossip(vec![bytes.into()], keys).await.pop().unwrap();
+        let heard =
+            judge_gossip(vec![bytes.into()], keys, &Quarantine::default()).await.pop().unwrap();
         decide(memory, A.into(), None, heard, Instant::now())
     }
 
@@ -439,7 +446,9 @@ mod tests {
         let mut snapshot = snapshot();
         snapshot.screening = keys(&author, true);
         let (_sender, snapshots) = watch::channel(Arc::new(snapshot));
-        let reader = Reader { messages, mesh: b.0.clone(), commands, snapshots };
+        let (quarantine, failures) = (b.0.quarantine(), Failures::default());
+        let mesh = b.0.clone();
+        let reader = Reader { messages, mesh, commands, snapshots, quarantine, failures };
         tokio::spawn(reader.run());
         tokio::spawn(async move {
             while let Some(event) = b.1.recv().await {

@@ -1,7 +1,7 @@
 //! The thread that owns the rules and the store: takes what is queued into one batch, makes it durable, and only then
 //! lets anything of it out.
 
-use super::{Live, links::Links, shelf::Shelf};
+use super::{Live, evidence, links::Links, shelf::Shelf};
 use crate::{
     commands::{CommandQueue, Fate, Next, Work},
     error::Error,
@@ -19,6 +19,7 @@ use oob_proto::TransportKey;
 use std::{
     collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -75,6 +76,7 @@ pub(crate) fn start(
 ) -> std::io::Result<JoinHandle<Result<(), Error>>> {
     std::thread::Builder::new().name("oob-rules".into()).spawn(move || {
         let mut waiting = Waiting::default();
+        let home = shelf.folder().map(Path::to_path_buf);
         let run = AssertUnwindSafe(|| run(engine, shelf, &queue, &outlets, &mut waiting));
         let result = match catch_unwind(run) {
             Ok(Ok(())) => Ok(()),
@@ -87,6 +89,11 @@ pub(crate) fn start(
         };
         if let Err(error) = &result {
             tracing::error!(?error, "the node stops");
+            if let Some(home) = home
+                && let Err(unmarked) = evidence::mark(&home, wall_ms(), &error.to_string())
+            {
+                tracing::error!(%unmarked, "the home could not be marked");
+            }
             fate.set(error.clone());
         }
         // First the reason, then the silence: whoever waits asks for the reason when the sender is gone.
@@ -139,6 +146,8 @@ fn run(
                     closing = true;
                     break;
                 }
+                #[cfg(test)]
+                Next::Work(Work::Panic) => panic!("asked to"),
                 Next::Nothing => break,
             }
             inputs = inputs.saturating_add(1);
