@@ -24,10 +24,10 @@ use std::{
 const DOCUMENTS: [(&str, usize); 7] = [
     ("SECURITY.md", 30),
     ("README.md", 15),
-    ("docs/threat-model.md", 30),
+    ("docs/threat-model.md", 32),
     ("docs/storage.md", 8),
-    ("docs/testing.md", 12),
-    ("docs/protocol.md", 8),
+    ("docs/testing.md", 40),
+    ("docs/protocol.md", 12),
     ("docs/web.md", 5),
 ];
 

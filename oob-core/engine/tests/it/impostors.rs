@@ -3,10 +3,10 @@
 
 use crate::{
     removal::{id, kind},
-    world::World,
+    world::{World, pass},
 };
 use oob_crypto::{
-    Bundle, DhSecret, FirstContact, OutChannel, Sealed,
+    Bundle, DhSecret, FirstContact, OlmAccount, OutChannel, PairSession, Sealed,
     envelope::{Head, Life},
 };
 use oob_engine::{
@@ -15,6 +15,7 @@ use oob_engine::{
     model::MessageState,
 };
 use oob_proto::{ConversationId, DeviceId, Incarnation, Message, wire, wire::frame::Kind};
+use oob_store::{Area, Bag, Store};
 use rand::{SeedableRng, rngs::StdRng};
 
 /// The bundle of a device, as it told everybody.
@@ -143,4 +144,96 @@ fn a_first_flight_sealed_again_by_another_member_is_nobodys_message_and_takes_no
         assert_eq!(world.texts(1, 0), ["from Dana"]);
         assert!(world.texts(1, 2).is_empty());
     }
+}
+
+/// Mallory's own keys, from her disk: what she needs to write what her engine never would.
+fn olm_account(world: &mut World, device: usize) -> OlmAccount {
+    let disk = world.devices[device].disk.image();
+    let rng = StdRng::seed_from_u64(2);
+    let store = Store::with_backend(disk.parts(), &pass(), rng).unwrap().store;
+    let identity = store.get(&Bag::new(Area(1), &[]), 0).unwrap().unwrap();
+    let identity = wire::StoredIdentity::decode(identity.as_slice()).unwrap();
+    OlmAccount::from_secret(&identity.olm_account).unwrap()
+}
+
+/// Seals a Body for Sam as Mallory's device would, with a channel and a session of its own.
+fn write_to_sam(world: &mut World, olm: &OlmAccount, seq: u64, body: &wire::Body) {
+    let [mallory, sam] = [2, 1].map(|device| id(world, device));
+    let org = world.engine(1).snapshot().org.as_ref().unwrap().id;
+    let bundle = bundle_of(world, 1);
+    let dnk: DhSecret = world.engine(2).local_keys().dnk;
+    let contact =
+        FirstContact { org: &org, my_dnk: &dnk, my_device: &mallory, to: &sam, bundle: &bundle };
+    let mut session = PairSession::outbound(olm, &bundle).unwrap();
+    let (olm_type, ciphertext) = session.encrypt(&body.encode_to_vec()).unwrap();
+    let inner = wire::Inner {
+        olm_session: session.id().to_vec(),
+        olm_n: 0,
+        olm_type,
+        k: Some(wire::inner::K::Olm(ciphertext)),
+    };
+    let mut rng = StdRng::seed_from_u64(seq);
+    let (_, sealed) = OutChannel::open(&mut rng, &contact, 0, &inner.encode_to_vec()).unwrap();
+    let arrived = verified(world, mallory, seq, sealed);
+    let from = world.devices[2].key;
+    world.input(1, Input::Gossip { from, frame: Box::new(arrived) });
+}
+
+/// What a member may say inside is bound to what it is: its own device, a life of that device, the conversation of the two,
+/// a number, a text within bounds. Anything else is shown to nobody, and what is right is shown afterwards.
+#[test]
+fn a_body_that_is_not_its_authors_own_is_shown_to_nobody() {
+    let mut world = World::organisation(&["Dana", "Sam", "Mallory"]);
+    for (a, b) in [(0, 1), (1, 2)] {
+        world.connect(a, b);
+        world.settle();
+    }
+    let [dana, mallory] = [0, 2].map(|device| id(&mut world, device));
+    let olm = olm_account(&mut world, 2);
+    let life = life_of(&mut world, mallory).0;
+    let with_dana = world.conversation(0, 1).to_vec();
+    let conversation = world.conversation(2, 1).to_vec();
+    let name = |device: &DeviceId, life: u32, seq: u64| {
+        [&device.as_bytes()[..8], &life.to_be_bytes(), &seq.to_be_bytes()].concat()
+    };
+    let said = |text: &str| Some(wire::body::Content::Text(wire::Text { text: text.to_owned() }));
+    let good = |seq: u64| wire::Body {
+        id: name(&mallory, life, seq),
+        conversation: conversation.clone(),
+        seq,
+        lamport: 1,
+        content: said("as myself"),
+        ..wire::Body::default()
+    };
+    let bent = |seq: u64, alter: fn(&mut wire::Body)| {
+        let mut body = good(seq);
+        alter(&mut body);
+        body
+    };
+    let mut cases = vec![
+        ("number 0", bent(5_001, |body| body.seq = 0)),
+        ("too many parents", bent(5_002, |body| body.parents = vec![vec![1; 20]; 65])),
+        ("no content", bent(5_003, |body| body.content = None)),
+        ("no id", bent(5_004, |body| body.id.clear())),
+        ("an id that is too long", bent(5_005, |body| body.id.push(0))),
+        ("no conversation", bent(5_006, |body| body.conversation.clear())),
+    ];
+    cases.push(("Dana's device", wire::Body { id: name(&dana, life, 5_010), ..good(5_010) }));
+    cases.push((
+        "no life of hers",
+        wire::Body { id: name(&mallory, life ^ 1, 5_011), ..good(5_011) },
+    ));
+    cases.push(("Dana and Sam's", wire::Body { conversation: with_dana, ..good(5_012) }));
+    cases.push(("an empty text", wire::Body { content: said(""), ..good(5_013) }));
+    let long = "x".repeat(oob_proto::limits::TEXT_BYTES + 1);
+    cases.push(("a long text", wire::Body { content: said(&long), ..good(5_014) }));
+    for (at, (what, body)) in (6_000..).zip(&cases) {
+        write_to_sam(&mut world, &olm, at, body);
+        assert!(world.texts(1, 2).is_empty() && world.texts(1, 0).is_empty(), "{what}");
+    }
+    write_to_sam(&mut world, &olm, 7_000, &good(7_000));
+    assert_eq!(world.texts(1, 2), ["as myself"], "control");
+    // The same message in another envelope, as when it is sealed again for a new channel, is shown once.
+    write_to_sam(&mut world, &olm, 7_001, &good(7_000));
+    assert_eq!(world.texts(1, 2), ["as myself"]);
 }
