@@ -218,6 +218,11 @@ impl Store {
         Ok(self.ledger.number)
     }
 
+    /// Says whether a batch of so many bytes would have room now. Writes nothing; costs a question to the file system.
+    pub fn has_room(&self, bytes: u64) -> bool {
+        self.tree.room(bytes).is_ok()
+    }
+
     /// Forgets the pending batch.
     pub fn discard(&mut self) {
         self.pending = Pending::default();
