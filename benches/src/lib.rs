@@ -1,7 +1,7 @@
 //! Figures of oob, measured against named limits of the same machine in the same run.
 //!
 //! `pair` starts two real daemons and measures what a person feels: how long until a text is there, and how many a second.
-//! Beside them stand what the machine can do at best: a TCP round trip over the same loopback, and a synced write to the same disk.
+//! `store` measures the store alone, as large as years make it. Beside them stand what the machine can do at best: a TCP round trip over the same loopback, and a synced write to the same disk.
 
 // layer: figures
 mod figures;
