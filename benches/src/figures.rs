@@ -73,9 +73,18 @@ impl Sorted {
 
     /// Returns the time, in microseconds, that so many of a hundred stay within.
     pub fn percentile_us(&self, percent: usize) -> Option<u64> {
+        self.percentile(percent).map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// The same in nanoseconds.
+    pub fn percentile_ns(&self, percent: usize) -> Option<u64> {
+        self.percentile(percent).map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    fn percentile(&self, percent: usize) -> Option<Duration> {
         let last = self.0.len().checked_sub(1)?;
         let place = self.0.len().saturating_mul(percent).div_ceil(100).saturating_sub(1).min(last);
-        self.0.get(place).map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX))
+        self.0.get(place).copied()
     }
 }
 

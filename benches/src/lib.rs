@@ -12,6 +12,9 @@ mod limits;
 mod process;
 mod wire;
 
+// layer: what the parts cost
+pub mod inside;
+
 pub use figures::{Figures, Sorted};
 pub use limits::{fsync_p50, raw_tcp_p50};
 pub use process::Usage;
