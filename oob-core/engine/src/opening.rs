@@ -84,6 +84,7 @@ impl State {
                 opened
             }
             Err(OpenError::NotOurs) => {
+                cx.out.pressing = true;
                 if let Some(age_s) = carry {
                     self.pass_on(cx, link, of, &Kind::Envelope(envelope.to_wire()), age_s);
                 }
@@ -106,6 +107,7 @@ impl State {
         match opened {
             Opened::Again => {}
             Opened::Bodies(bodies) => {
+                cx.out.pressing = true;
                 #[cfg(feature = "sim")]
                 let bodies = self.rig.keep(of, bodies);
                 for body in bodies.iter() {
