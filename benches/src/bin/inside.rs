@@ -56,7 +56,11 @@ fn measure(args: &Args) -> Result<Vec<Row>, Failed> {
     if wanted(Group::Crypto) || wanted(Group::Engine) {
         let parts = crypto(effort)?;
         let of = |start: &str| {
-            parts.iter().filter(|row| row.what.starts_with(start)).map(|row| row.p50_us).sum::<f64>()
+            parts
+                .iter()
+                .filter(|row| row.what.starts_with(start))
+                .map(|row| row.p50_us)
+                .sum::<f64>()
         };
         let both = of("seal a text") + of("open a text");
         if wanted(Group::Crypto) {

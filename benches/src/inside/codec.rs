@@ -6,7 +6,7 @@ use super::{
 };
 use oob_proto::{
     Message,
-    wire::{Envelope, Frame, HaveEntry, Have, Range, frame::Kind},
+    wire::{Envelope, Frame, Have, HaveEntry, Range, frame::Kind},
 };
 use std::hint::black_box;
 
@@ -38,7 +38,9 @@ pub fn codec(effort: Effort) -> Result<Vec<Row>, Failed> {
             .map(|device| HaveEntry {
                 device: vec![device; 32],
                 incarnation: 7,
-                have: (0..RANGES).map(|n| Range { first: n * 1_000, last: n * 1_000 + 900 }).collect(),
+                have: (0..RANGES)
+                    .map(|n| Range { first: n * 1_000, last: n * 1_000 + 900 })
+                    .collect(),
                 gone: vec![Range { first: 1, last: RANGES * 1_000 }],
             })
             .collect(),

@@ -13,7 +13,9 @@ use ml_kem::{
 use oob_crypto::{
     Bundle, BundleFields, BundleSecrets, DhSecret, EpochSecret, FirstContact, OlmAccount,
     OutChannel, PairSession, SigningKey, device_id,
-    envelope::{Claim, Cover, EnvelopeKeys, Head, Life, open_origin, seal, verify_origin, verify_origins},
+    envelope::{
+        Claim, Cover, EnvelopeKeys, Head, Life, open_origin, seal, verify_origin, verify_origins,
+    },
     open_first_flight,
 };
 use oob_proto::{DeviceId, Incarnation, OrgId, wire};
@@ -66,7 +68,8 @@ pub fn crypto(effort: Effort) -> Result<Vec<Row>, Failed> {
     let verify = plain(effort, || Ok(raw.verifying_key().verify(&message, &sig)?))?;
     let decapsulation = DecapsulationKey768::from_seed([4; 64].into());
     let encapsulation = decapsulation.encapsulation_key().clone();
-    let encapsulate = plain(effort, || Ok(encapsulation.encapsulate_with_rng(&mut StdRng::seed_from_u64(2))))?;
+    let encapsulate =
+        plain(effort, || Ok(encapsulation.encapsulate_with_rng(&mut StdRng::seed_from_u64(2))))?;
     let (sealed_key, _) = encapsulation.encapsulate_with_rng(&mut rng);
     let decapsulate = plain(effort, || Ok(decapsulation.decapsulate(&sealed_key)))?;
     let dh = plain(effort, || Ok(DhSecret::from_secret(&[5; 32]).public()))?;
@@ -83,14 +86,17 @@ pub fn crypto(effort: Effort) -> Result<Vec<Row>, Failed> {
         to: &sam.id,
         bundle: &bundle,
     };
-    let first = plain(effort, || Ok(OutChannel::open(&mut StdRng::seed_from_u64(3), &contact, 0, &text)?))?;
+    let first =
+        plain(effort, || Ok(OutChannel::open(&mut StdRng::seed_from_u64(3), &contact, 0, &text)?))?;
     rows.push(
-        Row::new(GROUP, "seal first flight", &first).beside("ml-kem-768 encapsulate", encapsulate.us(50)),
+        Row::new(GROUP, "seal first flight", &first)
+            .beside("ml-kem-768 encapsulate", encapsulate.us(50)),
     );
     let (mut out, flight) = OutChannel::open(&mut rng, &contact, 0, &text)?;
     let opened = plain(effort, || Ok(open_first_flight(&sam.secrets, &org, &sam.id, &flight.ct)?))?;
     rows.push(
-        Row::new(GROUP, "open first flight", &opened).beside("ml-kem-768 decapsulate", decapsulate.us(50)),
+        Row::new(GROUP, "open first flight", &opened)
+            .beside("ml-kem-768 decapsulate", decapsulate.us(50)),
     );
     let mut inn = open_first_flight(&sam.secrets, &org, &sam.id, &flight.ct)?.channel;
 
@@ -148,12 +154,22 @@ pub fn crypto(effort: Effort) -> Result<Vec<Row>, Failed> {
     let claims: Vec<Claim<'_>> = origins
         .iter()
         .zip(&covers)
-        .map(|(origin, cover)| Claim { org: &org, epoch: epoch.id(), device: &dana.id, rlk: &public, origin, cover })
+        .map(|(origin, cover)| Claim {
+            org: &org,
+            epoch: epoch.id(),
+            device: &dana.id,
+            rlk: &public,
+            origin,
+            cover,
+        })
         .collect();
     let one = claims.first().ok_or("no envelope was sealed")?;
     let single = plain(effort, || Ok(verify_origin(one)?))?;
-    rows.push(Row::new(GROUP, "check one origin", &single).beside("one verification", verify.us(50)));
-    let together = plain(effort, || verify_origins(&claims).then_some(()).ok_or("a good batch fails".into()))?;
+    rows.push(
+        Row::new(GROUP, "check one origin", &single).beside("one verification", verify.us(50)),
+    );
+    let together =
+        plain(effort, || verify_origins(&claims).then_some(()).ok_or("a good batch fails".into()))?;
     rows.push(
         Row::new(GROUP, "check 32 origins together", &together)
             .beside("32 verifications", verify.us(50) * BATCH as f64),
@@ -165,7 +181,14 @@ pub fn crypto(effort: Effort) -> Result<Vec<Row>, Failed> {
         |(kind, n, envelope)| {
             let cover = Cover::read(&envelope)?;
             let origin = open_origin(&header_key, &cover)?;
-            let claim = Claim { org: &org, epoch: epoch.id(), device: &dana.id, rlk: &public, origin: &origin, cover: &cover };
+            let claim = Claim {
+                org: &org,
+                epoch: epoch.id(),
+                device: &dana.id,
+                rlk: &public,
+                origin: &origin,
+                cover: &cover,
+            };
             verify_origin(&claim)?;
             let plain = inn.open(n, &envelope.ct)?;
             inn.mark(n);
@@ -173,7 +196,8 @@ pub fn crypto(effort: Effort) -> Result<Vec<Row>, Failed> {
         },
     )?;
     rows.push(
-        Row::new(GROUP, "open a text: check, channel, olm", &opening).beside("one verification", verify.us(50)),
+        Row::new(GROUP, "open a text: check, channel, olm", &opening)
+            .beside("one verification", verify.us(50)),
     );
     Ok(rows)
 }

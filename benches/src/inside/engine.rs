@@ -38,8 +38,7 @@ pub fn engine(effort: Effort, crypto_us: f64) -> Result<Vec<Row>, Failed> {
         one(&mut crew)?;
     }
     let times = repeat(effort, || one(&mut crew))?;
-    let mut rows =
-        vec![Row::new(GROUP, "a text, one at a time", &times).beside(LIMIT, crypto_us)];
+    let mut rows = vec![Row::new(GROUP, "a text, one at a time", &times).beside(LIMIT, crypto_us)];
     for (what, window) in [("64 texts in a batch", 64), ("512 texts, in batches of 64", 512)] {
         let per_window = Effort { rounds: effort.rounds.div_ceil(window).max(8), ..effort };
         let times = repeat(per_window, || {
