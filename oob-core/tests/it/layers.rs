@@ -26,7 +26,12 @@ pub(crate) const CRATES: [(&str, &str, &[&str], &[&str]); 10] = [
     ("oob-daemon", "oob-daemon", &["oob-core"], &["oob-netlab"]),
     ("oob-netlab", "oob-daemon/netlab", &[], &[]),
     ("oob-examples", "examples", &["oob-core"], &[]),
-    ("oob-benches", "benches", &["oob-core", "oob-daemon", "oob-store"], &[]),
+    (
+        "oob-benches",
+        "benches",
+        &["oob-proto", "oob-crypto", "oob-store", "oob-engine", "oob-core", "oob-daemon"],
+        &[],
+    ),
 ];
 
 #[test]
