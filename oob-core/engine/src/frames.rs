@@ -452,9 +452,7 @@ impl State {
         if let Some(Arrival::Refused(what)) = taken.transpose()? {
             tracing::warn!(device = %from.id, what, "a message was refused");
             #[cfg(feature = "sim")]
-            {
-                self.rig.oddities.refused += 1;
-            }
+            self.rig.refused(&from.id);
         }
         Ok(())
     }

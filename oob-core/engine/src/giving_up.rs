@@ -67,6 +67,12 @@ impl State {
         let me = self.identity.device;
         for told in &claim.told {
             let (device, life) = told.key;
+            #[cfg(feature = "sim")]
+            if self.rig.faults.believe_gone
+                && let Some(author) = self.device(&device).filter(|author| author.id != from.id)
+            {
+                self.give_up(cx, &author, life, &told.have.missing_from(&told.known))?;
+            }
             if device == from.id {
                 // An author's word on its own records is the last: what it has no more, nobody needs.
                 let mut gone = told.known.clone();

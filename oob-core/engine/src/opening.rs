@@ -95,9 +95,7 @@ impl State {
             Err(OpenError::Bad(what)) => {
                 tracing::warn!(device = %of.device, what, "an envelope for this device does not open");
                 #[cfg(feature = "sim")]
-                {
-                    self.rig.oddities.unopened += 1;
-                }
+                self.rig.unopened(&of.device);
                 self.taken(cx, &of);
                 return Ok(());
             }

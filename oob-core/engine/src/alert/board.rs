@@ -128,6 +128,12 @@ impl Alerts {
         Ok(alerts)
     }
 
+    /// Ids of all that are kept.
+    #[cfg(feature = "sim")]
+    pub(crate) fn ids(&self) -> impl Iterator<Item = AlertId> + '_ {
+        self.kept.keys().copied()
+    }
+
     fn note(&mut self, id: AlertId, kept: Kept) {
         self.next_place = self.next_place.max(kept.place.saturating_add(1));
         let days = self.by_day.entry(kept.device).or_default();
