@@ -178,7 +178,7 @@ impl<'a> Forger<'a> {
         self.answer((self.me(), self.state.life.incarnation), seq)
     }
 
-    /// An alert of somebody who may not alert.
+    /// An alert: where there is one admin and no alerter, everybody may.
     pub(super) fn alert(&mut self, seq: u64) -> Option<Kind> {
         let raw = wire::Alert {
             device: self.me().to_vec(),
@@ -187,7 +187,7 @@ impl<'a> Forger<'a> {
             severity: 2,
             issued: self.wall_ms,
             life_s: 86_400,
-            text: "!0 run".to_owned(),
+            text: "run".to_owned(),
             ..wire::Alert::default()
         };
         let signed = self.signed(SignedType::Alert, raw.encode_to_vec(), &self.state.identity.dsk);

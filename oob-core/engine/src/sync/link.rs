@@ -351,26 +351,36 @@ impl Link {
     }
 
     /// Queues all of a life that the neighbour lacks; `urgent` says which of it goes before the rest.
-    pub(crate) fn compare(&mut self, key: &Key, have: &RangeSet, urgent: &[(Urgency, RangeSet)]) {
-        let mut lacking = have.clone();
+    pub(crate) fn compare(
+        &mut self,
+        key: &Key,
+        have: RangeSet,
+        urgent: impl FnOnce() -> Vec<(Urgency, RangeSet)>,
+    ) {
+        let mut lacking = have;
         for sets in self.not_lacking() {
             if let Some(set) = sets.get(key) {
                 lacking.subtract(set);
             }
         }
-        for (urgency, set) in urgent {
+        for todo in &mut self.todo {
+            todo.remove(key);
+        }
+        if lacking.is_empty() {
+            return;
+        }
+        for (urgency, set) in urgent() {
             let part = set.common(&lacking);
             lacking.subtract(&part);
-            self.put(*urgency, key, part);
+            self.put(urgency, key, part);
         }
         self.put(Urgency::Text, key, lacking);
     }
 
     fn put(&mut self, urgency: Urgency, key: &Key, set: RangeSet) {
-        let Some(todo) = self.todo.get_mut(urgency as usize) else { return };
-        if set.is_empty() {
-            todo.remove(key);
-        } else {
+        if let Some(todo) = self.todo.get_mut(urgency as usize)
+            && !set.is_empty()
+        {
             todo.insert(*key, set);
         }
     }
