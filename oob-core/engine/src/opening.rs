@@ -175,7 +175,7 @@ impl State {
         let until_ms = cx.elapsed_ms.saturating_add(life_ms);
         let delay_ms = u64::from(cx.rng.next_u32()) % DELAY_MS;
         let from_ms = cx.elapsed_ms.saturating_add(delay_ms).max(1);
-        self.releases.put(of, preimage, until_ms, Some(from_ms));
+        self.releases.put(cx.store, of, preimage, until_ms, Some(from_ms));
     }
 
     /// Publishes the own proofs whose time has come.
@@ -231,7 +231,7 @@ impl State {
         }
         let until_ms = self.custody.until_ms(&of).unwrap_or(cx.elapsed_ms);
         self.custody.take_out(cx.store, &of);
-        self.releases.put(&of, preimage, until_ms, None);
+        self.releases.put(cx.store, &of, preimage, until_ms, None);
         self.released(cx, from, &of);
         true
     }

@@ -39,6 +39,8 @@ pub(crate) struct Rig {
     pub(crate) faults: Faults,
     /// By the device that wrote what is odd.
     pub(crate) oddities: BTreeMap<DeviceId, Oddities>,
+    /// Walks over all that is owed and all who carry it.
+    pub(crate) walks: u64,
     batches: u64,
     opened: BTreeMap<RecordRef, Arc<Vec<OpenedBody>>>,
 }
@@ -47,6 +49,11 @@ impl Rig {
     /// Counts an envelope that did not open.
     pub(crate) fn unopened(&mut self, by: &DeviceId) {
         self.oddities.entry(*by).or_default().unopened += 1;
+    }
+
+    /// Counts a walk over all that is owed.
+    pub(crate) fn walked(&mut self) {
+        self.walks += 1;
     }
 
     /// Counts a body that was refused.

@@ -106,6 +106,11 @@ impl Engine {
         shunned.filter(|(_, until)| mono_ms < **until).map(|(device, _)| *device).collect()
     }
 
+    /// Returns how often all that is owed and all who carry it was walked over, since the engine was opened.
+    pub fn walks(&self) -> u64 {
+        self.inside().rig.walks
+    }
+
     /// Returns how many own messages are owed to members other than these.
     pub fn owes_but(&self, but: &[MemberId]) -> u64 {
         let state = self.inside();
