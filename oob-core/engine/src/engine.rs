@@ -374,7 +374,9 @@ impl Engine {
     }
 
     fn publish(&mut self, now: Now) -> Option<Arc<Snapshot>> {
-        let (changed, rekeyed) = (self.state.changed, self.state.rekeyed);
+        let state = &self.state;
+        let changed = state.changed || state.nearer || state.reheld;
+        let rekeyed = state.rekeyed;
         let last_event = self.next_event.saturating_sub(1);
         let outbox = self.state.outbox.messages();
         if !changed
@@ -383,6 +385,7 @@ impl Engine {
             && self.snapshot.held == self.state.custody.envelopes()
             && self.snapshot.not_carried == self.state.custody.refused()
             && self.snapshot.last_event == last_event
+            && Arc::ptr_eq(&self.snapshot.seen, self.state.seen.view())
         {
             return None;
         }

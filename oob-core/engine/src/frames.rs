@@ -465,9 +465,7 @@ impl State {
         if let Some(Arrival::Refused(what)) = taken.transpose()? {
             tracing::warn!(device = %from.id, what, "a message was refused");
             #[cfg(feature = "sim")]
-            {
-                self.rig.oddities.refused += 1;
-            }
+            self.rig.refused(&from.id);
         }
         Ok(())
     }
@@ -495,6 +493,8 @@ impl State {
     /// Sends every stream what it is owed: operations, own envelopes as far as credit goes, credit, Have.
     pub(crate) fn push_links(&mut self, cx: &mut Cx<'_>) -> Result<(), RecordError> {
         let ids: Vec<LinkId> = self.links.iter().map(|link| link.id).collect();
+        // Said once in a batch, to whomever it is due: nothing of what it says changes while things go out.
+        let mut word: Option<wire::Signed> = None;
         for id in ids {
             self.push_ops(cx, id)?;
             self.push_grants(cx, id);
@@ -509,9 +509,15 @@ impl State {
                     }
                     Owing::Have => {
                         let Some(org) = self.org_id() else { continue };
-                        let entries = self.have_entries();
                         self.told.insert(device, self.seen.version());
-                        Kind::Have(have(&org, &self.identity, &mut self.life, entries))
+                        let said = match word.take() {
+                            Some(said) => said,
+                            None => {
+                                let entries = self.have_entries();
+                                have(&org, &self.identity, &mut self.life, entries)
+                            }
+                        };
+                        Kind::Have(word.insert(said).clone())
                     }
                 };
                 send(cx, id, kind);

@@ -96,9 +96,7 @@ impl State {
             Err(OpenError::Bad(what)) => {
                 tracing::warn!(device = %of.device, what, "an envelope for this device does not open");
                 #[cfg(feature = "sim")]
-                {
-                    self.rig.oddities.unopened += 1;
-                }
+                self.rig.unopened(&of.device);
                 self.taken(cx, &of);
                 return Ok(());
             }
@@ -179,7 +177,7 @@ impl State {
         let until_ms = cx.elapsed_ms.saturating_add(life_ms);
         let delay_ms = u64::from(cx.rng.next_u32()) % DELAY_MS;
         let from_ms = goes_out_ms(cx.elapsed_ms, delay_ms);
-        self.releases.put(of, preimage, until_ms, Some(from_ms));
+        self.releases.put(cx.store, of, preimage, until_ms, Some(from_ms));
     }
 
     /// Publishes the own proofs whose time has come.
@@ -235,7 +233,7 @@ impl State {
         }
         let until_ms = self.custody.until_ms(&of).unwrap_or(cx.elapsed_ms);
         self.custody.take_out(cx.store, &of);
-        self.releases.put(&of, preimage, until_ms, None);
+        self.releases.put(cx.store, &of, preimage, until_ms, None);
         self.released(cx, from, &of);
         true
     }
