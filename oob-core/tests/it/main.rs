@@ -3,3 +3,4 @@
 mod corpus;
 mod layers;
 mod node;
+mod seeds;
