@@ -4,6 +4,7 @@
 // layer: who knocks
 mod cast;
 // layer: doors
+mod air;
 mod disk;
 mod doors;
 mod rules;
@@ -12,6 +13,7 @@ mod forge;
 mod member;
 mod order;
 
+pub use air::{address, beacon, gossip, line, split};
 pub use disk::disk;
 pub use doors::{contact, envelope, fixture, frame, link, sealed_by_a_member};
 pub use member::{member, names};

@@ -108,6 +108,10 @@ mod api;
 // layer: node
 mod node;
 pub mod prelude;
+// layer: the fuzzers' ways in
+#[cfg(feature = "doors")]
+#[doc(hidden)]
+pub mod doors;
 
 pub use api::{
     Addresses, Alert, AlertAck, AlertAcked, AlertAsked, AlertOptions, AlertStatus, Alerts, Away,

@@ -21,6 +21,8 @@ use oob_proto::DeviceId;
 use std::sync::{Arc, OnceLock};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+#[cfg(feature = "doors")]
+pub use gossip::gossip_door;
 pub(crate) use tasks::start;
 
 /// Events a reader may be behind before it is overtaken.

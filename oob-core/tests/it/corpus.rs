@@ -18,7 +18,7 @@ pub(crate) mod fuzz;
 
 type Door = fn(&[u8]) -> bool;
 
-const DOORS: [(&str, Door); 10] = [
+const DOORS: [(&str, Door); 15] = [
     ("frame", fuzz::frame),
     ("link", fuzz::link),
     ("envelope", fuzz::envelope),
@@ -29,6 +29,11 @@ const DOORS: [(&str, Door); 10] = [
     ("member", fuzz::member),
     ("disk", fuzz::disk),
     ("order", fuzz::order),
+    ("beacon", fuzz::beacon),
+    ("gossip", fuzz::gossip),
+    ("line", fuzz::line),
+    ("split", fuzz::split),
+    ("address", fuzz::address),
 ];
 
 /// Returns the files of one target, with seeds written anew if that is asked for.
@@ -145,6 +150,11 @@ fn write_seeds() {
         ("member", crate::seeds::member()),
         ("disk", crate::seeds::disk()),
         ("order", crate::seeds::order()),
+        ("beacon", crate::seeds::beacon()),
+        ("gossip", crate::seeds::gossip()),
+        ("line", crate::seeds::line()),
+        ("split", crate::seeds::split()),
+        ("address", crate::seeds::address()),
     ];
     for (target, seeds) in seeds {
         for (name, bytes) in seeds {

@@ -21,7 +21,8 @@ const CRATES: [(&str, &str, &[&str], &[&str]); 10] = [
         "oob-core",
         "oob-core",
         &["oob-proto", "oob-crypto", "oob-store", "oob-mesh", "oob-engine"],
-        &[],
+        // With the fuzzers' ways in.
+        &["oob-core"],
     ),
     ("oob-daemon", "oob-daemon", &["oob-core"], &["oob-netlab"]),
     ("oob-netlab", "oob-daemon/netlab", &[], &[]),
@@ -43,7 +44,7 @@ fn crates_depend_only_along_the_edges_of_the_architecture() {
             }
         }
         if name == "oob-core" {
-            assert_eq!(found.len(), 5, "the manifest was not read: {found:?}");
+            assert_eq!(found.len(), 7, "the manifest was not read: {found:?}");
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");

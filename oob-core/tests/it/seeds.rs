@@ -194,3 +194,105 @@ pub(crate) fn order() -> Vec<(&'static str, Vec<u8>)> {
         ("bad-empty", Vec::new()),
     ]
 }
+
+/// What is said of where somebody is.
+pub(crate) fn beacon() -> Vec<(&'static str, Vec<u8>)> {
+    let near: [u8; 16] = std::net::Ipv6Addr::from([0xfd00, 0, 0, 0, 0, 0, 0, 2]).octets();
+    let mapped = std::net::Ipv4Addr::new(10, 0, 0, 9).to_ipv6_mapped().octets();
+    let said = |who: u8, all: &[[u8; 16]]| [&[18, 193, 18, 194, who], &*all.concat()].concat();
+    let link_local = std::net::Ipv6Addr::from([0xfe80, 0, 0, 0, 0, 0, 0, 2]).octets();
+    vec![
+        ("good-sams", said(0, &[])),
+        ("good-many-addresses", said(0, &[near, mapped, near, link_local, mapped, near])),
+        ("bad-link-local-only", said(0, &[link_local])),
+        ("bad-own", said(1, &[mapped])),
+        ("bad-nobodys", said(2, &[mapped])),
+        ("bad-noise", vec![7; 184]),
+        ("bad-empty", Vec::new()),
+    ]
+}
+
+fn lines(messages: &[Vec<u8>]) -> Vec<u8> {
+    let len = |message: &Vec<u8>| u16::try_from(message.len()).unwrap().to_be_bytes();
+    messages.iter().flat_map(|message| [&len(message), &**message].concat()).collect()
+}
+
+/// What a neighbour passes on.
+pub(crate) fn gossip() -> Vec<(&'static str, Vec<u8>)> {
+    use wire::frame::Kind;
+    let frame = |kind| wire::Frame::new(kind).encode_to_vec();
+    let head = [&[1, 1, 2, 3][..], &[0; 32]].concat();
+    let envelope = wire::Envelope { head: head.clone(), origin: vec![], ct: vec![7; 9] };
+    let early = wire::Envelope { head, origin: vec![3; 128], ct: vec![7; 2_048] };
+    let release = wire::Release { device: vec![1; 8], preimage: vec![2; 16], ..Default::default() };
+    let others = vec![frame(Kind::Envelope(early.clone())), frame(Kind::Release(release))];
+    let all = [others.clone(), vec![frame(Kind::Envelope(envelope))]].concat();
+    let mut aged = wire::Frame::new(Kind::Envelope(early));
+    aged.age = 7;
+    let hello = frame(Kind::Hello(wire::Hello::default()));
+    vec![
+        ("good-members", lines(&all)),
+        ("bad-early", lines(&others)),
+        ("bad-aged", lines(&[aged.encode_to_vec()])),
+        ("bad-hello", lines(&[hello])),
+        ("bad-empty", lines(&[vec![]])),
+    ]
+}
+
+/// What the other end of a join stream sends.
+pub(crate) fn line() -> Vec<(&'static str, Vec<u8>)> {
+    use wire::join_frame::Kind;
+    let frame = |kind| wire::JoinFrame { kind: Some(kind) }.encode_to_vec();
+    let refused = frame(Kind::Refused(wire::JoinRefused { code: 1 }));
+    let show = frame(Kind::Show(wire::JoinShow { ops: vec![wire::Op::default(); 3] }));
+    let script = |who: u8, steps: &[(u8, Vec<u8>)]| [vec![who], program(steps)].concat();
+    let said = [(1, refused.clone()), (1, show)];
+    // A frame of 64 kB: most of it in the first chunk, the rest in the second.
+    let long = [(2, vec![7]), (1, vec![1])];
+    vec![
+        ("good-dialled", script(1, &said)),
+        ("good-dials", script(0, &said)),
+        ("bad-long-nonsense", script(1, &long)),
+        (
+            "bad-too-long",
+            script(1, &[(2, vec![0]), (2, vec![0]), (2, vec![0]), (2, vec![0]), (2, vec![0])]),
+        ),
+        ("bad-short-chunk", script(0, &[(0, vec![0, 1])])),
+        ("bad-unsealed", script(0, &[(3, refused)])),
+        ("bad-handshake", script(3, &[(0, vec![9; 32]), (0, vec![9; 64])])),
+        ("bad-no-handshake", script(2, &[])),
+    ]
+}
+
+/// What a neighbour sends, in pieces.
+pub(crate) fn split() -> Vec<(&'static str, Vec<u8>)> {
+    let frame = |len: u32| [&len.to_be_bytes()[..], &vec![7; len as usize]].concat();
+    let two = [frame(3), frame(9)].concat();
+    vec![
+        ("good-whole", [vec![255], two.clone()].concat()),
+        ("good-byte-by-byte", [vec![1], two.clone()].concat()),
+        ("bad-cut", [&[5], &two[..9]].concat()),
+        ("bad-length-0", vec![9, 0, 0, 0, 0]),
+        ("bad-length-2-to-the-32", vec![9, 0xff, 0xff, 0xff, 0xff, 1]),
+    ]
+}
+
+/// What is typed for an address.
+pub(crate) fn address() -> Vec<(&'static str, Vec<u8>)> {
+    let seeds = [
+        ("good-typed", "10.0.0.5:4801"),
+        ("good-typed-6", " [fd00::1]:9 "),
+        ("good-tcp", "/ip4/10.0.0.5/tcp/4801"),
+        ("good-quic", "/ip6/fd00::2/udp/4801/quic-v1"),
+        (
+            "good-peer",
+            "/ip4/10.0.0.5/tcp/4801/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp",
+        ),
+        ("bad-name", "laptop.lan:4801"),
+        ("bad-nowhere", "0.0.0.0:4801"),
+        ("bad-dns", "/dns4/example.org/tcp/1"),
+        ("bad-circuit", "/ip4/10.0.0.5/tcp/4801/p2p-circuit"),
+        ("bad-empty", ""),
+    ];
+    seeds.map(|(name, text)| (name, text.as_bytes().to_vec())).into()
+}
