@@ -16,6 +16,6 @@ mod order;
 pub use air::{address, beacon, gossip, line, split};
 pub use disk::disk;
 pub use doors::{contact, envelope, fixture, frame, link, sealed_by_a_member};
-pub use member::{member, names};
+pub use member::{heard, member, names};
 pub use order::order;
 pub use rules::{join, op, stream};

@@ -81,6 +81,45 @@ struct Facts {
 
 /// A program: `step u8, u16 length, argument` each; taken if no stream was ended on Sam.
 pub fn member(bytes: &[u8]) -> bool {
+    let mut machine = played(bytes);
+    machine.last_act();
+    !machine.closed
+}
+
+/// What a program brought about: texts and alerts of Sam's that Dana was shown, receipts of hers, operations.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Heard {
+    pub texts: usize,
+    pub delivered: usize,
+    pub alerts: usize,
+    pub acked: usize,
+    pub ops: usize,
+    pub epochs: usize,
+}
+
+/// Plays a program and says what came of it, so that a test can see that what is forged is believed.
+pub fn heard(bytes: &[u8]) -> Heard {
+    let mut machine = played(bytes);
+    machine.commit();
+    let sam = CAST.sam.member(&CAST.org);
+    let history = machine.dana.history();
+    let log = history.messages(&with_dana(&sam), 0, 1_000).expect("the history is whole");
+    let alerts = history.alerts(1_000).expect("the alerts are whole");
+    let here = machine.dana.snapshot();
+    Heard {
+        texts: log.iter().filter(|message| message.author == sam).count(),
+        delivered: log
+            .iter()
+            .filter(|message| message.author != sam && message.state >= MessageState::Delivered)
+            .count(),
+        alerts: alerts.iter().filter(|(alert, _)| alert.author == sam).count(),
+        acked: alerts.iter().map(|(_, acks)| acks.len()).sum(),
+        ops: machine.dana.log_len() - CAST.ops.len(),
+        epochs: here.screening.headers.len(),
+    }
+}
+
+fn played(bytes: &[u8]) -> Machine {
     let mut machine = Machine::new();
     let mut rest = bytes;
     for _ in 0..STEPS {
@@ -90,8 +129,7 @@ pub fn member(bytes: &[u8]) -> bool {
         rest = after;
         machine.step(*step, argument);
     }
-    machine.last_act();
-    !machine.closed
+    machine
 }
 
 impl Machine {

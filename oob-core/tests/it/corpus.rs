@@ -70,6 +70,21 @@ fn every_file_of_the_corpora_is_taken_or_refused_as_its_name_says() {
     }
 }
 
+/// Were the hostile member's records refused for their form, its programs would try nothing.
+#[test]
+fn what_the_hostile_member_forges_is_believed() {
+    let heard = |wanted: &str| {
+        let seeds = crate::seeds::member();
+        fuzz::heard(&seeds.into_iter().find(|(name, _)| *name == wanted).unwrap().1)
+    };
+    let talk = heard("good-talk");
+    assert!(talk.texts >= 4 && talk.delivered == 1, "{talk:?}");
+    let records = heard("good-records");
+    assert!(records.alerts == 1 && records.ops == 0, "{records:?}");
+    let log = heard("good-log");
+    assert!(log.ops >= 4 && log.epochs >= 3, "{log:?}");
+}
+
 /// A run of the fuzzer leaves thousands of other files beside the seeds.
 fn is_seed(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("seed-"))

@@ -24,7 +24,8 @@ const CRATES: [(&str, &str, &[&str], &[&str]); 10] = [
         // With the fuzzers' ways in.
         &["oob-core"],
     ),
-    ("oob-daemon", "oob-daemon", &["oob-core"], &["oob-netlab"]),
+    // With the fuzzers' ways in.
+    ("oob-daemon", "oob-daemon", &["oob-core"], &["oob-netlab", "oob-daemon"]),
     ("oob-netlab", "oob-daemon/netlab", &[], &[]),
     ("oob-examples", "examples", &["oob-core"], &[]),
     ("oob-benches", "benches", &["oob-core", "oob-daemon"], &[]),

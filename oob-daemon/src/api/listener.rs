@@ -89,7 +89,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    fn new(place: Option<OwnedSemaphorePermit>, streams: &Arc<Semaphore>) -> Self {
+    pub(super) fn new(place: Option<OwnedSemaphorePermit>, streams: &Arc<Semaphore>) -> Self {
         Self { held: Arc::new(Mutex::new(place)), streams: Arc::clone(streams) }
     }
 
@@ -169,7 +169,7 @@ async fn serve<L, F>(
     let _ended = timeout(END_TIME, tasks.wait()).await;
 }
 
-async fn converse<T, S, B>(stream: T, service: S, place: Place, stop: CancellationToken)
+pub(super) async fn converse<T, S, B>(stream: T, service: S, place: Place, stop: CancellationToken)
 where
     T: AsyncRead + AsyncWrite + Unpin,
     S: hyper::service::Service<
