@@ -25,6 +25,8 @@ const OPS: usize = 32;
 /// Sam's bench. Records 1 and 2 of his device are its first certificate and bundle.
 pub(crate) struct Forge {
     rng: StdRng,
+    /// Sam's life, of which he may have many; his keys of the first serve in all.
+    mine: Incarnation,
     seq: u64,
     number: u64,
     body_seq: u64,
@@ -40,6 +42,7 @@ impl Forge {
     pub(crate) fn new() -> Self {
         Self {
             rng: StdRng::seed_from_u64(7),
+            mine: CAST.life,
             seq: 2,
             number: 0,
             body_seq: 0,
@@ -68,14 +71,14 @@ impl Forge {
 
     /// A record signed by the device or its relay key: which kind u8, then what is laid over it.
     pub(crate) fn signed(&mut self, which: u8, over: &[u8]) -> Kind {
-        let (device, incarnation) = (CAST.sam.device.to_vec(), CAST.life.0);
+        let (device, incarnation) = (CAST.sam.device.to_vec(), self.mine.0);
         let signed = |kind, payload, key: &SigningKey| sign(kind, &CAST.org, payload, &[key]);
         let dsk = &CAST.sam.dsk;
         match which % 6 {
             0 => {
                 let rlk = CAST.rlk.public().to_vec();
                 let record_seq = self.next();
-                let cert = wire::RelayCert { device, incarnation, r#gen: 1, rlk, record_seq };
+                let cert = wire::RelayCert { device, incarnation, r#gen: 0, rlk, record_seq };
                 let payload = laid_over(&cert, over).encode_to_vec();
                 Kind::RelayCert(signed(SignedType::RelayCert, payload, dsk))
             }
@@ -173,7 +176,7 @@ impl Forge {
     pub(crate) fn body(&mut self, over: &[u8]) -> Option<Kind> {
         self.body_seq += 1;
         let short = CAST.sam.device.short();
-        let (life, seq) = (CAST.life.0.to_be_bytes(), (self.seq + 1).to_be_bytes());
+        let (life, seq) = (self.mine.0.to_be_bytes(), (self.seq + 1).to_be_bytes());
         let id = [short.as_bytes().as_slice(), &life, &seq];
         let body = wire::Body {
             id: id.concat(),
@@ -253,6 +256,11 @@ impl Forge {
         self.session = None;
     }
 
+    /// What follows is of another life.
+    pub(crate) fn lives(&mut self, life: u8) {
+        self.mine = Incarnation(CAST.life.0.wrapping_add(life.into()));
+    }
+
     /// The next record has so many numbers between itself and the one before.
     pub(crate) fn skip(&mut self, records: u64) {
         self.seq = self.seq.saturating_add(records).min(u64::MAX / 2);
@@ -267,7 +275,7 @@ impl Forge {
             epoch: CAST.loot.epoch.id(),
             header_key: &header_key,
             device: &CAST.sam.device,
-            incarnation: CAST.life,
+            incarnation: self.mine,
             rlk_gen: 0,
             rlk: &CAST.rlk,
         };

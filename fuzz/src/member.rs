@@ -6,7 +6,10 @@ use super::{
     forge::Forge,
     rules::screened_by,
 };
-use oob_crypto::{direct_conversation, envelope::Head};
+use oob_crypto::{
+    direct_conversation,
+    envelope::{Head, release_of},
+};
 use oob_engine::{
     Engine, Outcome,
     effect::{Answer, CommandError, Effect},
@@ -183,8 +186,12 @@ impl Machine {
             }
             6 => {
                 if let Some((head, ct)) = argument.split_at_checked(36)
-                    && let Ok(head) = Head::parse(head)
+                    && let Ok(mut head) = Head::parse(head)
                 {
+                    // A proof that somebody opened it can be shown: the preimage is known.
+                    if head.tag[0].is_multiple_of(2) {
+                        head.release = release_of(&[7; 16]);
+                    }
                     let envelope = self.forge.envelope(&head, ct.to_vec());
                     self.say(envelope);
                 }
@@ -207,7 +214,8 @@ impl Machine {
                 let again = self.sent.get(usize::from(first) % KEPT).cloned();
                 again.into_iter().for_each(|bytes| self.frame(bytes));
             }
-            _ => match first % 4 {
+            _ => match first % 5 {
+                4 => self.forge.lives(rest.first().copied().unwrap_or(1)),
                 0 => self.forge.forget_channel(),
                 1 => self.forge.forget_session(),
                 2 => self.forge.skip(u64::from(rest.first().copied().unwrap_or(1))),

@@ -111,6 +111,29 @@ pub(crate) fn member() -> Vec<(&'static str, Vec<u8>)> {
             .into(),
     };
     let frame = |kind| wire::Frame::new(kind).encode_to_vec();
+    // Carried for somebody, opened by somebody, and again.
+    let envelope = [&[1, 0, 1, 3][..], &[0; 32]].concat();
+    let release = wire::Release {
+        device: sam[..8].to_vec(),
+        incarnation: life,
+        seq: 3,
+        preimage: vec![7; 16],
+    };
+    let release = frame(wire::frame::Kind::Release(release));
+    let carried = [
+        (6, envelope.clone()),
+        (6, envelope.clone()),
+        (0, release.clone()),
+        (11, vec![1]),
+        (10, vec![0]),
+        (0, frame(wire::frame::Kind::Hello(wire::Hello { version: 1, ..Default::default() }))),
+        (0, release),
+        (14, vec![2]),
+        (9, vec![31]),
+    ];
+    let lives = (0..16u8)
+        .flat_map(|life| [(15, vec![4, life]), (1, vec![0]), (3, vec![]), (6, envelope.clone())]);
+    let lives: Vec<_> = lives.take(47).collect();
     let mut junk = flood[..40].to_vec();
     junk.push((0, frame(wire::frame::Kind::Nearby(nearby))));
     vec![
@@ -120,6 +143,8 @@ pub(crate) fn member() -> Vec<(&'static str, Vec<u8>)> {
         ("good-time", program(&time)),
         ("good-gap", program(&gap)),
         ("good-junk", program(&junk)),
+        ("good-carried", program(&carried)),
+        ("good-lives", program(&lives)),
         ("bad-revoked", program(&revoked)),
         ("bad-stranger", program(&[(10, vec![13])])),
         ("bad-greets-twice", program(&[(0, greeting()), (0, greeting())])),
