@@ -266,6 +266,27 @@ fn decide(
     }
 }
 
+/// Passes messages of one neighbour, one a millisecond; returns how many were given further, and how many to the rules.
+#[cfg(feature = "doors")]
+pub async fn gossip_door(messages: Vec<Vec<u8>>, keys: Arc<ScreenKeys>) -> (usize, usize) {
+    let (mut memory, start) = (Memory::default(), Instant::now());
+    let (mut further, mut inward) = (0, 0);
+    for (number, message) in (0..).zip(messages) {
+        for heard in judge_gossip(vec![message.into()], &keys).await {
+            let now = start + std::time::Duration::from_millis(number);
+            let fate = decide(&mut memory, [1; 32].into(), None, heard, now);
+            further += usize::from(fate.verdict == Verdict::Accept);
+            inward += usize::from(fate.for_rules.is_some());
+        }
+    }
+    for held in memory.held.values_mut() {
+        held.retry(&keys).await;
+        held.expire(start + crate::screen::HELD_FOR * 2);
+        assert!(held.is_empty(), "something is held for ever");
+    }
+    (further, inward)
+}
+
 /// Waits until the oldest held envelope has waited too long; for ever where nothing is held.
 async fn late(held: &BTreeMap<TransportKey, Held>) {
     match held.values().filter_map(Held::deadline).min() {

@@ -21,9 +21,11 @@ pub(crate) const CRATES: [(&str, &str, &[&str], &[&str]); 10] = [
         "oob-core",
         "oob-core",
         &["oob-proto", "oob-crypto", "oob-store", "oob-mesh", "oob-engine"],
-        &[],
+        // With the fuzzers' ways in.
+        &["oob-core"],
     ),
-    ("oob-daemon", "oob-daemon", &["oob-core"], &["oob-netlab"]),
+    // With the fuzzers' ways in.
+    ("oob-daemon", "oob-daemon", &["oob-core"], &["oob-netlab", "oob-daemon"]),
     ("oob-netlab", "oob-daemon/netlab", &[], &[]),
     ("oob-examples", "examples", &["oob-core"], &[]),
     (
