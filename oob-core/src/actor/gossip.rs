@@ -271,10 +271,11 @@ fn decide(
 pub async fn gossip_door(messages: Vec<Vec<u8>>, keys: Arc<ScreenKeys>) -> (usize, usize) {
     let (mut memory, start) = (Memory::default(), Instant::now());
     let (mut further, mut inward) = (0, 0);
+    let quarantine = Quarantine::default();
     for (number, message) in (0..).zip(messages) {
-        for heard in judge_gossip(vec![message.into()], &keys).await {
+        for heard in judge_gossip(vec![message.into()], &keys, &quarantine).await {
             let now = start + std::time::Duration::from_millis(number);
-            let fate = decide(&mut memory, [1; 32].into(), None, heard, now);
+            let fate = decide(&mut memory, [1; 32].into(), None, heard, |_| Novelty::New, now);
             further += usize::from(fate.verdict == Verdict::Accept);
             inward += usize::from(fate.for_rules.is_some());
         }
@@ -363,7 +364,10 @@ mod tests {
         let keys = keys(&author, true);
         let mut memory = Memory::default();
         let mut fate = async |novelty| {
-            let heard = judge_gossip(vec![sealed(&author, 7)], &keys).await.pop().unwrap();
+            let heard = judge_gossip(vec![sealed(&author, 7)], &keys, &Quarantine::default())
+                .await
+                .pop()
+                .unwrap();
             let fate = decide(&mut memory, A.into(), None, heard, |_| novelty, Instant::now());
             (fate.verdict, fate.for_rules.is_some())
         };
