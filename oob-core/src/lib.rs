@@ -111,6 +111,10 @@ mod api;
 mod node;
 // layer: tests of whole nodes
 pub mod prelude;
+// layer: the fuzzers' ways in
+#[cfg(feature = "doors")]
+#[doc(hidden)]
+pub mod doors;
 #[cfg(test)]
 mod supervision;
 

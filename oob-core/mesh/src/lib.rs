@@ -104,6 +104,10 @@ mod driver;
 mod surroundings;
 // layer: the handle
 mod mesh;
+// layer: the fuzzers' ways in
+#[cfg(feature = "doors")]
+#[doc(hidden)]
+pub mod doors;
 
 pub use address::{AddressError, FoundBy, Transport};
 pub use beacon::{BEACON_BYTES, BEACON_PORT};

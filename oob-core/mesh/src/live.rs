@@ -120,6 +120,22 @@ impl Buffer {
     }
 }
 
+/// Takes frames off a stream until it ends; an error is a length no frame may have.
+#[cfg(feature = "doors")]
+pub(crate) async fn frames(mut from: impl AsyncRead + Unpin) -> (Vec<Bytes>, Result<(), ()>) {
+    let (mut buffer, mut frames) = (Buffer::new(), Vec::new());
+    loop {
+        match buffer.next() {
+            Ok(Some(frame)) => frames.push(frame),
+            Ok(None) => match buffer.fill(&mut from).await {
+                Ok(0) | Err(_) => return (frames, Ok(())),
+                Ok(_) => {}
+            },
+            Err(()) => return (frames, Err(())),
+        }
+    }
+}
+
 async fn read<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: ReadHalf<S>,
     incoming: FrameSender,

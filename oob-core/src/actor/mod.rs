@@ -26,6 +26,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) use evidence::{folder as quarantined, marked};
 pub(crate) use failures::Failures;
+#[cfg(feature = "doors")]
+pub use gossip::gossip_door;
 pub(crate) use tasks::start;
 
 /// Events a reader may be behind before it is overtaken.

@@ -141,7 +141,7 @@ async fn serve<L, F>(
     let _ended = timeout(END_TIME, tasks.wait()).await;
 }
 
-async fn converse<T, S, B>(stream: T, service: S, place: Place, stop: CancellationToken)
+pub(super) async fn converse<T, S, B>(stream: T, service: S, place: Place, stop: CancellationToken)
 where
     T: AsyncRead + AsyncWrite + Unpin,
     S: hyper::service::Service<

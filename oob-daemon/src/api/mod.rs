@@ -3,6 +3,8 @@
 
 mod access;
 mod body;
+#[cfg(feature = "doors")]
+mod door;
 mod listener;
 mod patience;
 mod places;
@@ -12,6 +14,8 @@ mod v1;
 mod web;
 
 pub(crate) use access::Access;
+#[cfg(feature = "doors")]
+pub(crate) use door::exchange;
 pub(crate) use listener::{serve_socket, serve_tcp};
 pub(crate) use places::places;
 pub(crate) use v1::port_note;

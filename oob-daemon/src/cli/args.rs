@@ -388,6 +388,23 @@ pub(super) fn parse(arguments: &[OsString]) -> Result<Args, Unparsed> {
     })
 }
 
+/// Reads a text as a duration, as an amount of memory, and, a word a line, as a command line; says whether it is one. What
+/// is none has a failure with a way on.
+#[cfg(feature = "doors")]
+pub(crate) fn door(text: &str) -> bool {
+    let _amounts = (duration(text), memory(text));
+    let words: Vec<OsString> =
+        ["oob"].into_iter().chain(text.lines()).map(OsString::from).collect();
+    match parse(&words) {
+        Ok(_) => true,
+        Err(Unparsed::Shown(help)) => !help.is_empty(),
+        Err(Unparsed::Misuse { failure, .. }) => {
+            assert!(failure.next().is_some(), "{failure:?} leads nowhere");
+            false
+        }
+    }
+}
+
 fn misuse(error: &clap::Error, arguments: &[OsString]) -> Failure {
     let command = command_of(arguments);
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {

@@ -20,6 +20,9 @@ mod status;
 mod up;
 mod web;
 
+#[cfg(feature = "doors")]
+pub(crate) use args::door as arguments;
+
 use crate::{client::Client, failure::Failure, schema::Me, settings::Home};
 use args::{AddressVerb, Args, Complete, Verb};
 use printer::Printer;

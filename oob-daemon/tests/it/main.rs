@@ -6,6 +6,7 @@ mod bad_input;
 mod browser;
 mod cli;
 mod completions;
+mod corpus;
 mod crash;
 mod crowd;
 mod demo;
