@@ -75,6 +75,11 @@ fn receipt(conversation: &ConversationId, about: DeviceId, life: Incarnation) ->
 
 /// Sam has written to Dana, who has not read it; somebody says as Dana that it was read, proving this Noise key.
 fn said_as_dana(named: usize, proving: usize) -> MessageState {
+    said_bent(named, proving, |_| {})
+}
+
+/// The same with a hand in what was sealed.
+fn said_bent(named: usize, proving: usize, bend: fn(&mut Sealed)) -> MessageState {
     let mut world = World::organisation(&["Dana", "Sam", "Mallory"]);
     for (a, b) in [(0, 1), (1, 2)] {
         world.connect(a, b);
@@ -93,7 +98,8 @@ fn said_as_dana(named: usize, proving: usize) -> MessageState {
     let life = life_of(&mut world, sam);
     let said = receipt(&conversation, sam, life);
     let mut rng = StdRng::seed_from_u64(1);
-    let (_, sealed) = OutChannel::open(&mut rng, &contact, 0, &said).unwrap();
+    let (_, mut sealed) = OutChannel::open(&mut rng, &contact, 0, &said).unwrap();
+    bend(&mut sealed);
     let arrived = verified(&mut world, dana, 5_000, sealed);
     let from = world.devices[2].key;
     world.input(1, Input::Gossip { from, frame: Box::new(arrived) });
@@ -108,6 +114,14 @@ fn a_first_flight_must_prove_the_noise_key_of_the_device_that_signed_it() {
     assert_eq!(said_as_dana(0, 2), MessageState::Stored, "Mallory's Noise key, Dana's name");
     assert_eq!(said_as_dana(2, 2), MessageState::Stored, "Mallory's own, under Dana's relay key");
     assert_eq!(said_as_dana(2, 0), MessageState::Stored, "Mallory's name, Dana's Noise key");
+}
+
+/// The release in the head is the hash of what is sealed inside: were it not compared, an author could have carriers keep
+/// for ever what was opened long ago, since no proof would fit.
+#[test]
+fn an_envelope_whose_release_is_not_that_of_its_preimage_is_refused() {
+    assert_eq!(said_bent(0, 0, |_| {}), MessageState::Read, "control");
+    assert_eq!(said_bent(0, 0, |sealed| sealed.release[0] ^= 1), MessageState::Stored);
 }
 
 /// Mallory takes the first flight by which Dana opens a channel to Sam and sends it on as her own, before or after Dana's
