@@ -21,12 +21,19 @@ pub(crate) const CRATES: [(&str, &str, &[&str], &[&str]); 10] = [
         "oob-core",
         "oob-core",
         &["oob-proto", "oob-crypto", "oob-store", "oob-mesh", "oob-engine"],
-        &[],
+        // With the fuzzers' ways in.
+        &["oob-core"],
     ),
-    ("oob-daemon", "oob-daemon", &["oob-core"], &["oob-netlab"]),
+    // With the fuzzers' ways in.
+    ("oob-daemon", "oob-daemon", &["oob-core"], &["oob-netlab", "oob-daemon"]),
     ("oob-netlab", "oob-daemon/netlab", &[], &[]),
     ("oob-examples", "examples", &["oob-core"], &[]),
-    ("oob-benches", "benches", &["oob-core", "oob-daemon"], &[]),
+    (
+        "oob-benches",
+        "benches",
+        &["oob-proto", "oob-crypto", "oob-store", "oob-engine", "oob-core", "oob-daemon"],
+        &[],
+    ),
 ];
 
 #[test]
@@ -43,7 +50,8 @@ fn crates_depend_only_along_the_edges_of_the_architecture() {
             }
         }
         if name == "oob-core" {
-            assert_eq!(found.len(), 5, "the manifest was not read: {found:?}");
+            let built_in = found.iter().filter(|(_, only_tests)| !only_tests).count();
+            assert_eq!(built_in, 5, "the manifest was not read: {found:?}");
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");

@@ -4,3 +4,4 @@ mod corpus;
 mod layers;
 mod node;
 mod promises;
+mod seeds;
