@@ -26,7 +26,7 @@ const DOCUMENTS: [(&str, usize); 7] = [
     ("README.md", 15),
     ("docs/threat-model.md", 32),
     ("docs/storage.md", 8),
-    ("docs/testing.md", 40),
+    ("docs/testing.md", 70),
     ("docs/protocol.md", 12),
     ("docs/web.md", 5),
 ];

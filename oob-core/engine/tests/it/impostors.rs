@@ -75,6 +75,11 @@ fn receipt(conversation: &ConversationId, about: DeviceId, life: Incarnation) ->
 
 /// Sam has written to Dana, who has not read it; somebody says as Dana that it was read, proving this Noise key.
 fn said_as_dana(named: usize, proving: usize) -> MessageState {
+    said_bent(named, proving, |_| {})
+}
+
+/// The same with a hand in what was sealed.
+fn said_bent(named: usize, proving: usize, bend: fn(&mut Sealed)) -> MessageState {
     let mut world = World::organisation(&["Dana", "Sam", "Mallory"]);
     for (a, b) in [(0, 1), (1, 2)] {
         world.connect(a, b);
@@ -93,7 +98,8 @@ fn said_as_dana(named: usize, proving: usize) -> MessageState {
     let life = life_of(&mut world, sam);
     let said = receipt(&conversation, sam, life);
     let mut rng = StdRng::seed_from_u64(1);
-    let (_, sealed) = OutChannel::open(&mut rng, &contact, 0, &said).unwrap();
+    let (_, mut sealed) = OutChannel::open(&mut rng, &contact, 0, &said).unwrap();
+    bend(&mut sealed);
     let arrived = verified(&mut world, dana, 5_000, sealed);
     let from = world.devices[2].key;
     world.input(1, Input::Gossip { from, frame: Box::new(arrived) });
@@ -108,6 +114,14 @@ fn a_first_flight_must_prove_the_noise_key_of_the_device_that_signed_it() {
     assert_eq!(said_as_dana(0, 2), MessageState::Stored, "Mallory's Noise key, Dana's name");
     assert_eq!(said_as_dana(2, 2), MessageState::Stored, "Mallory's own, under Dana's relay key");
     assert_eq!(said_as_dana(2, 0), MessageState::Stored, "Mallory's name, Dana's Noise key");
+}
+
+/// The release in the head is the hash of what is sealed inside: were it not compared, an author could have carriers keep
+/// for ever what was opened long ago, since no proof would fit.
+#[test]
+fn an_envelope_whose_release_is_not_that_of_its_preimage_is_refused() {
+    assert_eq!(said_bent(0, 0, |_| {}), MessageState::Read, "control");
+    assert_eq!(said_bent(0, 0, |sealed| sealed.release[0] ^= 1), MessageState::Stored);
 }
 
 /// Mallory takes the first flight by which Dana opens a channel to Sam and sends it on as her own, before or after Dana's
@@ -146,12 +160,15 @@ fn a_first_flight_sealed_again_by_another_member_is_nobodys_message_and_takes_no
     }
 }
 
-/// Mallory's own keys, from her disk: what she needs to write what her engine never would.
-fn olm_account(world: &mut World, device: usize) -> OlmAccount {
+/// The store of a device, from an image of its disk.
+fn stolen(world: &World, device: usize) -> Store {
     let disk = world.devices[device].disk.image();
-    let rng = StdRng::seed_from_u64(2);
-    let store = Store::with_backend(disk.parts(), &pass(), rng).unwrap().store;
-    let identity = store.get(&Bag::new(Area(1), &[]), 0).unwrap().unwrap();
+    Store::with_backend(disk.parts(), &pass(), StdRng::seed_from_u64(2)).unwrap().store
+}
+
+/// Mallory's own keys, from her disk: what she needs to write what her engine never would.
+fn olm_account(world: &World, device: usize) -> OlmAccount {
+    let identity = stolen(world, device).get(&Bag::new(Area(1), &[]), 0).unwrap().unwrap();
     let identity = wire::StoredIdentity::decode(identity.as_slice()).unwrap();
     OlmAccount::from_secret(&identity.olm_account).unwrap()
 }
@@ -189,7 +206,7 @@ fn a_body_that_is_not_its_authors_own_is_shown_to_nobody() {
         world.settle();
     }
     let [dana, mallory] = [0, 2].map(|device| id(&mut world, device));
-    let olm = olm_account(&mut world, 2);
+    let olm = olm_account(&world, 2);
     let life = life_of(&mut world, mallory).0;
     let with_dana = world.conversation(0, 1).to_vec();
     let conversation = world.conversation(2, 1).to_vec();
@@ -236,4 +253,43 @@ fn a_body_that_is_not_its_authors_own_is_shown_to_nobody() {
     // The same message in another envelope, as when it is sealed again for a new channel, is shown once.
     write_to_sam(&mut world, &olm, 7_001, &good(7_000));
     assert_eq!(world.texts(1, 2), ["as myself"]);
+}
+
+/// A lamport number says what was known when a message was written. Whoever makes one up far ahead must not use up the
+/// numbers of the conversation.
+#[test]
+fn a_lamport_far_ahead_is_kept_and_not_taken_up() {
+    let next_behind = |lamport: u64| {
+        let mut world = World::organisation(&["Dana", "Sam", "Mallory"]);
+        for (a, b) in [(0, 1), (1, 2)] {
+            world.connect(a, b);
+            world.settle();
+        }
+        let mallory = id(&mut world, 2);
+        let olm = olm_account(&world, 2);
+        let life = life_of(&mut world, mallory).0;
+        let body = wire::Body {
+            id: [&mallory.as_bytes()[..8], &life.to_be_bytes(), &5_000u64.to_be_bytes()].concat(),
+            conversation: world.conversation(2, 1).to_vec(),
+            seq: 1,
+            lamport,
+            content: Some(wire::body::Content::Text(wire::Text { text: "late".to_owned() })),
+            ..wire::Body::default()
+        };
+        write_to_sam(&mut world, &olm, 5_000, &body);
+        world.send(1, 2, "answer");
+        assert_eq!(world.texts(1, 2), ["late", "answer"]);
+        let store = stolen(&world, 1);
+        let messages = Bag::new(Area(9), world.conversation(2, 1).as_bytes());
+        let stored = [1, 2].map(|number| {
+            let bytes = store.get(&messages, number).unwrap().unwrap();
+            wire::StoredMessage::decode(bytes.as_slice()).unwrap().lamport
+        });
+        assert_eq!(stored[0], lamport, "kept as it was said");
+        stored[1]
+    };
+    assert_eq!(next_behind(1_000), 1_001, "control: what may be is taken up");
+    assert_eq!(next_behind(1 << 20), (1 << 20) + 1);
+    assert_eq!(next_behind((1 << 20) + 1), 1);
+    assert_eq!(next_behind(u64::MAX), 1);
 }
