@@ -96,6 +96,8 @@ fn measure(args: &Args) -> Result<Figures, Failure> {
         let mut figures = pair.beginnings.clone();
         say("nobody says anything");
         figures.idle_cpu_percent = pair.idle(IDLE.min(half * 2)).await;
+        // A connection that was quiet so long is closed.
+        pair.client = pair.sender.client().await?;
         pair.warm_up().await?;
         say("one message at a time");
         let before = pair.count();
@@ -276,7 +278,8 @@ impl Pair {
         let began = Instant::now();
         tokio::time::sleep(span).await;
         let (spent, after) = (began.elapsed(), pids.map(threads_cpu_ns));
-        let used = before.into_iter().zip(after).map(|(then, now)| now?.checked_sub(then?));
+        let used =
+            before.into_iter().zip(after).map(|(then, now)| Some(now?.saturating_sub(then?)));
         let most = used.collect::<Option<Vec<u64>>>()?.into_iter().max()?;
         Some(rounded(most as f64 / spent.as_nanos() as f64 * 100.0))
     }
