@@ -19,6 +19,6 @@ pub mod inside;
 pub use disk::Device;
 pub use figures::{Figures, Sorted};
 pub use limits::{fsync_p50, raw_tcp_p50};
-pub use process::{Usage, threads_cpu_ns};
+pub use process::{Threads, Usage};
 pub use sizes::{RECORD_BYTES, TEXT_BYTES};
 pub use wire::Wire;

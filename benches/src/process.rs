@@ -1,6 +1,6 @@
 //! What the kernel says a process has used.
 
-use std::fs;
+use std::{collections::BTreeMap, fs};
 
 /// Totals of one process so far.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -27,15 +27,32 @@ impl Usage {
     }
 }
 
-/// Returns the CPU time of all threads a process has now, in nanoseconds: ticks are too coarse for one that sleeps.
-pub fn threads_cpu_ns(pid: u32) -> Option<u64> {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
-    threads
-        .map(|thread| {
-            let stat = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
-            stat.split_whitespace().next()?.parse::<u64>().ok()
-        })
-        .sum()
+/// CPU time of the threads a process has now, in nanoseconds, by thread: ticks are too coarse for one that sleeps.
+#[derive(Debug, Clone)]
+pub struct Threads(BTreeMap<String, u64>);
+
+impl Threads {
+    /// Reads them; none if the process is gone or this system does not tell.
+    pub fn of(pid: u32) -> Option<Self> {
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+        let times = threads.filter_map(|thread| {
+            let thread = thread.ok()?;
+            let stat = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+            let time = stat.split_whitespace().next()?.parse().ok()?;
+            Some((thread.file_name().to_string_lossy().into_owned(), time))
+        });
+        let times: BTreeMap<String, u64> = times.collect();
+        (!times.is_empty()).then_some(Self(times))
+    }
+
+    /// Returns what they took since an earlier look. A thread that ended meanwhile takes its time along, so it is left out:
+    /// the one that made the key has more than all others will in an hour.
+    pub fn since(&self, earlier: &Self) -> u64 {
+        let taken = |(thread, time): (&String, &u64)| {
+            time.saturating_sub(earlier.0.get(thread).copied().unwrap_or(0))
+        };
+        self.0.iter().map(taken).sum()
+    }
 }
 
 /// Returns user and system time in ticks: the 14th and 15th field, counted behind the name, which may hold anything.
@@ -65,11 +82,19 @@ mod tests {
     }
 
     #[test]
+    fn a_thread_that_ended_takes_nothing_back() {
+        let threads = |all: &[(&str, u64)]| {
+            Threads(all.iter().map(|(thread, time)| ((*thread).to_owned(), *time)).collect())
+        };
+        let before = threads(&[("1", 50), ("2", 9_000)]);
+        assert_eq!(threads(&[("1", 70), ("3", 5)]).since(&before), 25);
+    }
+
+    #[test]
     fn this_process_has_used_something() {
         let usage = Usage::of(std::process::id()).unwrap();
         assert!(usage.rss_kib > 100);
         assert_eq!(Usage::of(u32::MAX), None);
-        assert!(threads_cpu_ns(std::process::id()).is_none_or(|ns| ns > 0));
-        assert_eq!(threads_cpu_ns(u32::MAX), None);
+        assert!(Threads::of(u32::MAX).is_none());
     }
 }

@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use oob_benches::{
-    Device, Figures, Sorted, TEXT_BYTES, Usage, Wire, fsync_p50, raw_tcp_p50, threads_cpu_ns,
+    Device, Figures, Sorted, TEXT_BYTES, Threads, Usage, Wire, fsync_p50, raw_tcp_p50,
 };
 use oob_daemon::{
     Failure, Launch, Launched,
@@ -96,6 +96,8 @@ fn measure(args: &Args) -> Result<Figures, Failure> {
         let mut figures = pair.beginnings.clone();
         say("nobody says anything");
         figures.idle_cpu_percent = pair.idle(IDLE.min(half * 2)).await;
+        // A connection that was quiet so long is closed.
+        pair.client = pair.sender.client().await?;
         pair.warm_up().await?;
         say("one message at a time");
         let before = pair.count();
@@ -272,11 +274,11 @@ impl Pair {
     /// Returns how much of a core the busier of the two daemons takes while nothing is said.
     async fn idle(&self, span: Duration) -> Option<f64> {
         let pids = [&self.sender, &self.receiver].map(|daemon| daemon.ready().pid);
-        let before = pids.map(threads_cpu_ns);
+        let before = pids.map(Threads::of);
         let began = Instant::now();
         tokio::time::sleep(span).await;
-        let (spent, after) = (began.elapsed(), pids.map(threads_cpu_ns));
-        let used = before.into_iter().zip(after).map(|(then, now)| now?.checked_sub(then?));
+        let (spent, after) = (began.elapsed(), pids.map(Threads::of));
+        let used = before.into_iter().zip(after).map(|(then, now)| Some(now?.since(&then?)));
         let most = used.collect::<Option<Vec<u64>>>()?.into_iter().max()?;
         Some(rounded(most as f64 / spent.as_nanos() as f64 * 100.0))
     }
