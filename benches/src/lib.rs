@@ -8,12 +8,17 @@ mod figures;
 mod sizes;
 
 // layer: what a machine tells
+mod disk;
 mod limits;
 mod process;
 mod wire;
 
+// layer: what the parts cost
+pub mod inside;
+
+pub use disk::Device;
 pub use figures::{Figures, Sorted};
 pub use limits::{fsync_p50, raw_tcp_p50};
-pub use process::Usage;
+pub use process::{Usage, threads_cpu_ns};
 pub use sizes::{RECORD_BYTES, TEXT_BYTES};
 pub use wire::Wire;

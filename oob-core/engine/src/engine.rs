@@ -190,6 +190,8 @@ impl Engine {
         }
         let Self { store, rng, state, out, .. } = self;
         let elapsed_ms = state.life.pass(now.mono_ms);
+        // Of frames, the rules that take them say it.
+        out.pressing |= !matches!(input, Input::Frames { .. });
         let cx = &mut Cx { store, rng, now, elapsed_ms, out };
         let result = match input {
             Input::Command { ticket, command } => {
@@ -311,6 +313,7 @@ impl Engine {
         self.make_durable()?;
         let effects = std::mem::take(&mut self.out.effects);
         let replies = std::mem::take(&mut self.out.replies);
+        self.out.pressing = false;
         let snapshot = self.publish(now);
         Ok(Outcome { effects, replies, events, snapshot })
     }
@@ -371,7 +374,9 @@ impl Engine {
     }
 
     fn publish(&mut self, now: Now) -> Option<Arc<Snapshot>> {
-        let (changed, rekeyed) = (self.state.changed, self.state.rekeyed);
+        let state = &self.state;
+        let changed = state.changed || state.nearer || state.reheld;
+        let rekeyed = state.rekeyed;
         let last_event = self.next_event.saturating_sub(1);
         let outbox = self.state.outbox.messages();
         if !changed
@@ -380,6 +385,7 @@ impl Engine {
             && self.snapshot.held == self.state.custody.envelopes()
             && self.snapshot.not_carried == self.state.custody.refused()
             && self.snapshot.last_event == last_event
+            && Arc::ptr_eq(&self.snapshot.seen, self.state.seen.view())
         {
             return None;
         }
@@ -430,6 +436,12 @@ impl Engine {
         let others = [self.state.releases_due_ms(), self.state.rotation.due_ms()];
         let due = links.chain(others.into_iter().flatten()).min();
         Some(due.unwrap_or(u64::MAX).min(self.housekeeping_ms))
+    }
+
+    /// Whether somebody waits for the batch under way to end. What does not press may wait a moment for company: then one
+    /// commit makes both durable.
+    pub fn is_pressing(&self) -> bool {
+        self.out.pressing || self.broken.is_some()
     }
 
     /// Sets how many bytes are carried for others at most: a part of what is free on the disk.

@@ -5,6 +5,7 @@ mod cut;
 mod damage;
 mod folder;
 mod full;
+mod golden;
 mod ground;
 mod kill;
 mod model;
