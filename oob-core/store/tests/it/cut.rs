@@ -69,16 +69,16 @@ fn look(store: Result<Store, StoreError>, told: &Told, known: &mut Known) -> Res
 /// each time, since sled rewrites and syncs the end of its file when it is opened, and what it then writes over is safe.
 fn rounds(ground: &Ground, kind: Kind, rounds: u32, seed: u64) -> Vec<String> {
     let mut random = rng(seed);
-    let mut known = Known::nothing(kind.has_secrets());
+    let mut known = Known::nothing(kind.load());
     let (mut commits, mut opening, mut between) = (0, 0, 0);
     let mut losses = Vec::new();
     for number in 0..rounds {
-        if known.number == 0 || kind != Kind::Folder {
+        if known.number == 0 || kind != Kind::Cut {
             drop(fs::remove_dir_all(ground.home()));
-            known = Known::nothing(kind.has_secrets());
+            known = Known::nothing(kind.load());
             // Or the cut would bring it back.
             rustix::fs::sync();
-            if kind == Kind::Folder {
+            if kind == Kind::Cut {
                 open_kind(&ground.home(), Kind::Made).unwrap().close().unwrap();
             }
         }
@@ -88,7 +88,7 @@ fn rounds(ground: &Ground, kind: Kind, rounds: u32, seed: u64) -> Vec<String> {
         commits += told.acknowledged - known.number;
         if let Err(what) = look(open_kind(&ground.home(), kind), &told, &mut known) {
             losses.push(format!("round {number}: {what}"));
-            known = Known::nothing(kind.has_secrets());
+            known = Known::nothing(kind.load());
         }
     }
     eprintln!(
@@ -104,7 +104,7 @@ fn rounds(ground: &Ground, kind: Kind, rounds: u32, seed: u64) -> Vec<String> {
 fn nothing_acknowledged_is_lost_to_power_cuts_on_ext4() {
     inside("cut::nothing_acknowledged_is_lost_to_power_cuts_on_ext4", &TOOLS, || {
         let Some(ground) = Ground::new("ext4", bytes("ext4")) else { return };
-        assert_eq!(rounds(&ground, Kind::Folder, 50, 1), [""; 0]);
+        assert_eq!(rounds(&ground, Kind::Cut, 50, 1), [""; 0]);
     });
 }
 
@@ -112,7 +112,7 @@ fn nothing_acknowledged_is_lost_to_power_cuts_on_ext4() {
 fn nothing_acknowledged_is_lost_to_power_cuts_on_xfs() {
     inside("cut::nothing_acknowledged_is_lost_to_power_cuts_on_xfs", &TOOLS, || {
         let Some(ground) = Ground::new("xfs", bytes("xfs")) else { return };
-        assert_eq!(rounds(&ground, Kind::Folder, 50, 2), [""; 0]);
+        assert_eq!(rounds(&ground, Kind::Cut, 50, 2), [""; 0]);
     });
 }
 
@@ -152,7 +152,7 @@ fn power_cut_while_a_store_is_made() {
                 let told = writer.kill();
                 ground.cut();
                 ground.restore();
-                let mut known = Known::nothing(true);
+                let mut known = Known::nothing(Kind::Made.load());
                 match open(&ground.home()) {
                     Err(StoreError::Missing { .. }) if told.opened.is_none() => {
                         none += 1;

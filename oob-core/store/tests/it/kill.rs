@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::Rng;
 use tempfile::tempdir;
 
-use crate::writer::{Kind, Known, Told, Writer};
+use crate::writer::{Kind, Known, Load, Told, Writer};
 use crate::{create, heavy, open, rng};
 
 /// Commits before a kill, at most.
@@ -35,7 +35,7 @@ fn nothing_acknowledged_is_lost_to_kill_9() {
     let base = tempdir().unwrap();
     create(base.path()).close().unwrap();
     let mut random = rng(9);
-    let mut known = Known::nothing(true);
+    let mut known = Known::nothing(Load::All);
     let (mut told, mut looked) = (Told::default(), 0);
     let (mut opening, mut between, mut finished) = (0, 0, 0);
     for number in 0..rounds {
@@ -89,9 +89,9 @@ fn what_is_acknowledged_too_early_is_found_missing() {
 #[test]
 fn a_single_difference_is_seen() {
     let mut store = oob_store::Store::in_memory(rng(1)).unwrap();
-    let mut known = Known::nothing(true);
+    let mut known = Known::nothing(Load::All);
     for number in 1..=200 {
-        crate::writer::put(&mut store, number, true);
+        crate::writer::put(&mut store, number, Load::All);
         store.commit().unwrap();
     }
     known.advance(199);

@@ -11,7 +11,7 @@ use oob_store::{Store, StoreError};
 use rand::{Rng, rngs::StdRng};
 use tempfile::{TempDir, tempdir};
 
-use crate::writer::{Known, put};
+use crate::writer::{Known, Load, put};
 use crate::{contents, copy, create, heavy, open, rng};
 
 /// Commits of the stores that are damaged: several of sled's segments and some files of its own.
@@ -36,7 +36,7 @@ static ORIGINALS: LazyLock<Originals> = LazyLock::new(|| {
     let base = closed.path();
     let mut store = create(base);
     for number in 1..=COMMITS {
-        put(&mut store, number, true);
+        put(&mut store, number, Load::All);
         store.commit().unwrap();
         if number == COMMITS - 50 {
             copy(base, earlier.path());
@@ -44,7 +44,7 @@ static ORIGINALS: LazyLock<Originals> = LazyLock::new(|| {
     }
     copy(base, killed.path());
     store.close().unwrap();
-    let mut known = Known::nothing(true);
+    let mut known = Known::nothing(Load::All);
     known.advance(COMMITS);
     for original in [base, killed.path()] {
         let copied = tempdir().unwrap();
@@ -225,7 +225,7 @@ fn rounds(damage: fn(&mut StdRng, &Path) -> String, seed: u64) -> Outcome {
 /// A damaged store that opened is one to go on with.
 fn still_works(mut store: Store, story: &str) {
     let next = store.commit_number() + 1;
-    put(&mut store, next, true);
+    put(&mut store, next, Load::All);
     store.commit().unwrap_or_else(|error| panic!("{error}; {story}"));
     let mut known = ORIGINALS.known.clone();
     known.advance(next);

@@ -34,11 +34,24 @@ const NAMES: u64 = 80;
 /// Longest wait for a line of the process, on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Load {
+    /// Records of a message's size.
+    Records,
+    /// And secrets.
+    Small,
+    /// And values that sled puts into files of their own.
+    All,
+}
+
 /// Which store the process works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// The store in a folder, as the daemon has it.
     Folder,
+    /// The same without values that sled puts into files of their own: see docs/storage.md, "What is not".
+    Cut,
     /// Made by the process itself.
     Made,
     /// Its parts alone, without lock and trial.
@@ -53,6 +66,7 @@ impl Kind {
     fn name(self) -> &'static str {
         match self {
             Self::Folder => "folder",
+            Self::Cut => "cut",
             Self::Made => "made",
             Self::Parts => "parts",
             Self::Unsynced => "unsynced",
@@ -60,14 +74,18 @@ impl Kind {
         }
     }
 
-    /// The controls of the barrier have records alone: each sync of the slots makes the file system write its log, and with
-    /// it most of what sled's file has not written down.
-    pub(crate) fn has_secrets(self) -> bool {
-        !matches!(self, Self::Parts | Self::Unsynced)
+    /// What the process writes. The controls of the barrier have records alone: each sync of the slots makes the file system
+    /// write its log, and with it most of what sled's file has not written down.
+    pub(crate) fn load(self) -> Load {
+        match self {
+            Self::Parts | Self::Unsynced => Load::Records,
+            Self::Cut | Self::Made => Load::Small,
+            Self::Folder | Self::Early => Load::All,
+        }
     }
 
     fn named(name: &str) -> Self {
-        [Self::Folder, Self::Made, Self::Parts, Self::Unsynced, Self::Early]
+        [Self::Folder, Self::Cut, Self::Made, Self::Parts, Self::Unsynced, Self::Early]
             .into_iter()
             .find(|kind| kind.name() == name)
             .unwrap()
@@ -77,7 +95,7 @@ impl Kind {
 /// Opens a store of this kind, or makes its parts if there are none.
 pub(crate) fn open_kind(dir: &Path, kind: Kind) -> Result<Store, StoreError> {
     match kind {
-        Kind::Folder | Kind::Early => open(dir),
+        Kind::Folder | Kind::Cut | Kind::Early => open(dir),
         Kind::Made if Store::exists(dir) => open(dir),
         Kind::Made => Store::create(dir, &passphrase(), FAST, crate::rng(1)).map(|o| o.store),
         Kind::Parts | Kind::Unsynced => {
@@ -178,29 +196,29 @@ fn bag(place: u64) -> Bag {
 }
 
 /// Returns what commit `number` does; never nothing.
-fn changes(number: u64, secrets: bool) -> Vec<Change> {
+fn changes(number: u64, load: Load) -> Vec<Change> {
     let mut random = StdRng::seed_from_u64(number);
     let mut all = vec![Change::Put(PLACES + number % 3, number.to_be_bytes().to_vec())];
     for _ in 0..random.next_u64() % 8 {
         let place = random.next_u64() % PLACES;
         let name = format!("session/{}", random.next_u64() % NAMES).into_bytes();
         all.push(match random.next_u64() % 20 {
-            0..12 => Change::Put(place, filler(&mut random, number)),
+            0..12 => Change::Put(place, filler(&mut random, number, load)),
             12..14 => Change::Delete(place),
-            14..19 => Change::PutSecret(name, filler(&mut random, number)),
+            14..19 => Change::PutSecret(name, filler(&mut random, number, load)),
             _ => Change::DeleteSecret(name),
         });
     }
-    if !secrets {
+    if load == Load::Records {
         all.retain(|change| matches!(change, Change::Put(..) | Change::Delete(_)));
     }
     all
 }
 
 /// Mostly what a message takes; now and then as much as sled puts into a file of its own.
-fn filler(random: &mut StdRng, number: u64) -> Vec<u8> {
+fn filler(random: &mut StdRng, number: u64, load: Load) -> Vec<u8> {
     let len = match random.next_u64() % 300 {
-        0 => 300_000,
+        0 if load == Load::All => 300_000,
         _ => random.next_u64() % 1_500,
     };
     let mut value = number.to_be_bytes().to_vec();
@@ -209,8 +227,8 @@ fn filler(random: &mut StdRng, number: u64) -> Vec<u8> {
 }
 
 /// Puts the changes of commit `number` into the pending batch.
-pub(crate) fn put(store: &mut Store, number: u64, secrets: bool) {
-    for change in changes(number, secrets) {
+pub(crate) fn put(store: &mut Store, number: u64, load: Load) {
+    for change in changes(number, load) {
         match change {
             Change::Put(place, value) => store.put(&bag(place), place, &value),
             Change::Delete(place) => store.delete(&bag(place), place),
@@ -225,22 +243,22 @@ pub(crate) fn put(store: &mut Store, number: u64, secrets: bool) {
 pub(crate) struct Known {
     /// The commits.
     pub(crate) number: u64,
-    has_secrets: bool,
+    load: Load,
     records: BTreeMap<u64, Vec<u8>>,
     secrets: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 impl Known {
     /// An empty store.
-    pub(crate) fn nothing(has_secrets: bool) -> Self {
-        Self { number: 0, has_secrets, records: BTreeMap::new(), secrets: BTreeMap::new() }
+    pub(crate) fn nothing(load: Load) -> Self {
+        Self { number: 0, load, records: BTreeMap::new(), secrets: BTreeMap::new() }
     }
 
     /// Goes on to a later commit.
     pub(crate) fn advance(&mut self, to: u64) {
         while self.number < to {
             self.number += 1;
-            for change in changes(self.number, self.has_secrets) {
+            for change in changes(self.number, self.load) {
                 match change {
                     Change::Put(place, value) => drop(self.records.insert(place, value)),
                     Change::Delete(place) => drop(self.records.remove(&place)),
@@ -442,7 +460,7 @@ fn the_process() {
         if kind == Kind::Early {
             tell(&format!("ack {number}"));
         }
-        put(&mut store, number, kind.has_secrets());
+        put(&mut store, number, kind.load());
         if let Err(error) = store.commit() {
             return tell(&format!("fail {error}"));
         }
