@@ -77,8 +77,12 @@ mod keys;
 mod seal;
 mod slots;
 mod tally;
+// layer: streams
+mod stream;
 // layer: keyring
 mod keyring;
+// layer: copies
+mod sealed_copy;
 // layer: folder
 mod home;
 // layer: reading
@@ -88,8 +92,12 @@ mod view;
 mod secrets;
 // layer: store
 mod store;
+// layer: snapshots
+mod snapshots;
 // layer: opening
 mod opening;
+// layer: recovery
+mod recovery;
 // layer: attacks
 #[cfg(test)]
 mod thief;
@@ -97,5 +105,8 @@ mod thief;
 pub use bag::{Area, Bag, Order};
 pub use error::StoreError;
 pub use passphrase::{Kdf, Passphrase};
+pub use recovery::Restored;
+pub use sealed_copy::{About, Contents, CopyKind, CopyReader, CopyWriter};
+pub use snapshots::{Kept, Snapshot};
 pub use store::{Opened, Store};
 pub use view::View;

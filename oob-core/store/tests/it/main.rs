@@ -5,6 +5,7 @@ mod damage;
 mod folder;
 mod model;
 mod parsing;
+mod recovery;
 
 use std::collections::BTreeMap;
 use std::fs;
