@@ -9,6 +9,7 @@ mod joining;
 mod liars;
 mod removal;
 mod restart;
+mod restored;
 mod roster;
 mod sim;
 mod world;
