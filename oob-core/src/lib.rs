@@ -105,6 +105,8 @@ mod handle;
 mod query;
 // layer: what people hold
 mod api;
+// layer: copies
+mod backup;
 // layer: node
 mod node;
 pub mod prelude;
@@ -115,6 +117,7 @@ pub use api::{
     KnownAddress, MemberInfo, Message, Org, OrgSummary, PeerChange, PeerStatus, Person, Receipt,
     Sent, Status,
 };
+pub use backup::{BackupInfo, Keepsakes, Recovered};
 pub use config::Preset;
 pub use error::{Error, ErrorKind};
 pub use node::{Node, NodeBuilder};

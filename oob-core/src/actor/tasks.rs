@@ -6,6 +6,7 @@ use super::{
     reader::Reader,
     rules::{self, Learned, Outlets},
     shelf::Shelf,
+    snapshots::Snapshots,
 };
 use crate::{
     beacon::{self, Beacons},
@@ -100,8 +101,10 @@ pub(crate) async fn start(
         publish: Box::new(publish),
     };
     let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
-    let thread = match rules::start(engine, Shelf::new(folder), queue, outlets, fate, ended.clone())
-    {
+    let copies = Snapshots::new(folder.clone(), Instant::now());
+    let shelf = Shelf::new(folder);
+    let ended_too = ended.clone();
+    let thread = match rules::start(engine, shelf, copies, queue, outlets, fate, ended_too) {
         Ok(thread) => thread,
         Err(error) => {
             mesh.shutdown().await;
