@@ -53,14 +53,16 @@
 //!
 //! # What it does not
 //!
-//! - A folder taken back as a whole, keyring included, looks like what it was then. The device is to
-//!   draw a new incarnation for that case; that is not built yet, so such a device would use numbers again that it has
-//!   used already.
+//! - A folder taken back as a whole, keyring included, looks like what it was then. Only others can tell; the engine
+//!   listens to them.
 //! - Deleting a plain record hides it. Only secrets are destroyed, and only as far as the disk overwrites in place: an
 //!   SSD, a copying file system or a snapshot may keep an old key, still under the passphrase.
 //!
-//! Not here yet: content-addressed blobs for files, backups, snapshots and recovery, burning of single messages, and
-//! the locked mode, whose `carry` keys are already in the format ([`Bag::carry`]).
+//! [`Store::save_snapshot`] and [`CopyWriter::backup`] write sealed copies of the records; [`Store::recover`] and
+//! [`Store::restore`] make a store of one.
+//!
+//! Not here yet: content-addressed blobs for files, burning of single messages, and the locked mode, whose `carry` keys
+//! are already in the format ([`Bag::carry`]).
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 // layer: bounds
