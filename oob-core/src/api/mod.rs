@@ -25,4 +25,4 @@ pub(crate) use message::time;
 pub use message::{Message, Receipt, Sent};
 pub use org::{DeviceInfo, MemberInfo, Org};
 pub use person::Person;
-pub use status::{PeerStatus, Status};
+pub use status::{Faults, PeerStatus, Status};

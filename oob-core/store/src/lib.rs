@@ -87,6 +87,7 @@ mod keyring;
 mod sealed_copy;
 // layer: folder
 mod home;
+mod reserve;
 // layer: reading
 mod pending;
 mod view;

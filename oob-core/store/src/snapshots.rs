@@ -48,7 +48,9 @@ impl Store {
     pub fn kept(dir: &Path) -> Kept {
         let home = Home::new(dir);
         let aside = fs::read_dir(home.quarantine()).into_iter().flatten().flatten();
-        let mut quarantined: Vec<PathBuf> = aside.map(|entry| entry.path()).collect();
+        // Whoever owns the home may keep other things there; a store that was put aside is a folder.
+        let mut quarantined: Vec<PathBuf> =
+            aside.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
         quarantined.sort();
         Kept { snapshots: list(&home), quarantined }
     }

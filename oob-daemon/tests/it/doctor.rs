@@ -51,6 +51,7 @@ fn a_machine_without_a_home_is_told_to_make_one() {
             "copies",
             "disk",
             "daemon",
+            "faults",
             "port",
             "interfaces",
             "multicast",

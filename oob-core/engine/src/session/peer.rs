@@ -72,6 +72,8 @@ pub(super) struct Olm {
     pub(super) last: (Incarnation, u64),
     /// The other device has lost it: it still opens what was under way, and nothing is sent on it.
     pub(super) retired: bool,
+    /// The life in which the other device said that it has this session. Not kept: after a start it says so again.
+    pub(super) begun_in: Option<Incarnation>,
 }
 
 impl Peers {
@@ -109,6 +111,7 @@ impl Peers {
                 next_in: olm.next_in,
                 last: (Incarnation(olm.last_incarnation), olm.last_seq),
                 retired: olm.retired,
+                begun_in: None,
             });
         }
         for waiting in raw.waiting {
