@@ -28,6 +28,12 @@ pub enum ErrorKind {
     RolledBack,
     /// A newer version wrote the store.
     NewerStore,
+    /// A backup or snapshot that is none, or was altered or cut.
+    BadBackup,
+    /// There is no snapshot to go back to.
+    NoSnapshot,
+    /// The store is whole, so there is nothing to go back from.
+    NotDamaged,
     /// Another process has the store open.
     Busy,
     /// The disk is full.
@@ -88,7 +94,7 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// All kinds, for tables and tests.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 38] = [
         Self::NotInitialised,
         Self::AlreadyInitialised,
         Self::WrongPassphrase,
@@ -96,6 +102,9 @@ impl ErrorKind {
         Self::Foreign,
         Self::RolledBack,
         Self::NewerStore,
+        Self::BadBackup,
+        Self::NoSnapshot,
+        Self::NotDamaged,
         Self::Busy,
         Self::StoreFull,
         Self::BadKdf,
@@ -136,6 +145,9 @@ impl ErrorKind {
             Self::Foreign => "foreign",
             Self::RolledBack => "rolled_back",
             Self::NewerStore => "newer_store",
+            Self::BadBackup => "bad_backup",
+            Self::NoSnapshot => "no_snapshot",
+            Self::NotDamaged => "not_damaged",
             Self::Busy => "busy",
             Self::StoreFull => "store_full",
             Self::BadKdf => "bad_kdf",
@@ -176,9 +188,17 @@ impl ErrorKind {
                 "try again; nothing was changed, and without the passphrase nobody can open it"
             }
             Self::Damaged | Self::Foreign | Self::RolledBack => {
-                "put the whole folder back as it was; nothing in it was changed by this attempt. If it \
-                 cannot be had, join again from a new folder: oob --home NEW_DIR init --name YOUR_NAME"
+                "go back to the last snapshot of this folder: oob backup recover (what is there now is put \
+                 aside, nothing is deleted). Nothing was changed by this attempt"
             }
+            Self::BadBackup => {
+                "fetch it again from where it was copied, or use another: oob backup verify FILE"
+            }
+            Self::NoSnapshot => {
+                "restore a backup into a new folder: oob --home NEW_DIR backup restore FILE; without one, \
+                 join again from a new folder: oob --home NEW_DIR init --name YOUR_NAME"
+            }
+            Self::NotDamaged => "use it: oob up",
             Self::NewerStore => "use the newer version of oob that wrote it",
             Self::Busy => {
                 "stop the other one first: oob down, or choose another folder: --home DIR"
@@ -350,6 +370,8 @@ impl From<StoreError> for Error {
             StoreError::RolledBack { .. } => ErrorKind::RolledBack,
             StoreError::Foreign { .. } => ErrorKind::Foreign,
             StoreError::Newer { .. } => ErrorKind::NewerStore,
+            StoreError::BadCopy { .. } => ErrorKind::BadBackup,
+            StoreError::NoSnapshot { .. } => ErrorKind::NoSnapshot,
             StoreError::Full { .. } => ErrorKind::StoreFull,
             StoreError::Closed => ErrorKind::Closed,
             StoreError::Io { .. } => ErrorKind::Io,

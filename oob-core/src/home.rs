@@ -15,7 +15,7 @@ use rand::{CryptoRng, rngs::SysRng};
 use rand_core::UnwrapErr;
 use std::{
     path::PathBuf,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 /// Where an identity is kept and what opens it.
@@ -49,8 +49,14 @@ fn boxed_rng() -> Box<dyn CryptoRng + Send> {
 }
 
 /// The moment, for what runs before the clock of the rules' thread starts.
-fn now() -> Now {
+pub(crate) fn now() -> Now {
     Now { wall_ms: wall_ms(), mono_ms: 0 }
+}
+
+/// The moment, by the clock of the rules' thread, which started then.
+pub(crate) fn now_after(start: Instant) -> Now {
+    let mono_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Now { wall_ms: wall_ms(), mono_ms }
 }
 
 /// Milliseconds since 1970 by this device's clock; 0 for a clock before that.
@@ -141,7 +147,7 @@ fn create(store: Store, name: Name, config: &Config) -> Result<Engine, Error> {
     Ok(engine)
 }
 
-fn passphrase(home: &Home) -> Result<&Passphrase, Error> {
+pub(crate) fn passphrase(home: &Home) -> Result<&Passphrase, Error> {
     home.passphrase.as_ref().ok_or_else(|| {
         Error::new(ErrorKind::WrongPassphrase, "no passphrase was given")
             .with_hint("give one: oob up --passphrase-file FILE")

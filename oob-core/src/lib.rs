@@ -107,6 +107,8 @@ mod handle;
 mod query;
 // layer: what people hold
 mod api;
+// layer: copies
+mod backup;
 // layer: node
 mod node;
 // layer: tests of whole nodes
@@ -124,6 +126,7 @@ pub use api::{
     IssuedInvite, KnownAddress, MemberInfo, Message, Org, OrgSummary, PeerChange, PeerStatus,
     Person, Receipt, Sent, Status,
 };
+pub use backup::{BackupInfo, Keepsakes, Recovered};
 pub use config::Preset;
 pub use error::{Error, ErrorKind};
 pub use node::{Node, NodeBuilder};

@@ -6,6 +6,7 @@ use crate::{
         Addresses, Alerts, Cursor, Events, Faults, Identity, Invite, Message, Org, Person, Receipt,
         Status,
     },
+    backup::{self, BackupInfo, Keepsakes, Recovered},
     config::{Config, Preset},
     error::Error,
     handle::Handle,
@@ -165,7 +166,76 @@ impl NodeBuilder {
     }
 }
 
+impl NodeBuilder {
+    /// Writes everything but ratchets and other secrets of the moment to a file that must not be there yet, sealed under a
+    /// passphrase of its own. `step` is told how many records are done, and about how many there are.
+    ///
+    /// # Errors
+    /// A node that runs on the folder, a store that does not open, a file that cannot be made. There is no file then.
+    pub async fn write_backup(
+        self,
+        file: impl Into<PathBuf>,
+        passphrase: Passphrase,
+        mut step: impl FnMut(u64, u64) + Send + 'static,
+    ) -> Result<BackupInfo, Error> {
+        let (Self { home, config }, file) = (self, file.into());
+        blocking(move || backup::write(home, &config, &file, &passphrase, &mut step)).await
+    }
+
+    /// Makes the folder's store of a backup; there must be none yet. The device begins another life when it is started.
+    ///
+    /// # Errors
+    /// A store in the folder, a wrong passphrase of the backup, a backup that is not whole. There is no store then.
+    pub async fn restore_backup(
+        self,
+        file: impl Into<PathBuf>,
+        backup_passphrase: Passphrase,
+        mut step: impl FnMut(u64) + Send + 'static,
+    ) -> Result<Recovered, Error> {
+        let (Self { home, config }, file) = (self, file.into());
+        blocking(move || backup::restore(&home, &config, &file, &backup_passphrase, &mut step))
+            .await
+    }
+
+    /// Puts a store that is damaged, rolled back or not of this folder aside, and makes one of the newest snapshot that
+    /// opens. Nothing is deleted. The device begins another life when it is started.
+    ///
+    /// # Errors
+    /// A store that is whole, no snapshot that opens, a wrong passphrase, a node that runs on the folder.
+    pub async fn recover(self) -> Result<Recovered, Error> {
+        let Self { home, .. } = self;
+        blocking(move || backup::recover(&home)).await
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| Error::internal("work on the store was interrupted"))?
+}
+
 impl Node {
+    /// Reads a backup or snapshot to its end, changing nothing, and returns what it holds. `step` is told the number of each
+    /// record.
+    ///
+    /// # Errors
+    /// A wrong passphrase, a file that is no backup or not whole.
+    pub async fn verify_backup(
+        file: impl Into<PathBuf>,
+        passphrase: Passphrase,
+        mut step: impl FnMut(u64) + Send + 'static,
+    ) -> Result<BackupInfo, Error> {
+        let file = file.into();
+        blocking(move || backup::verify(&file, &passphrase, &mut step)).await
+    }
+
+    /// Looks at what a folder keeps beside its store, without its passphrase and without changing anything.
+    pub fn keepsakes(folder: &std::path::Path) -> Keepsakes {
+        backup::keepsakes(folder)
+    }
+
     /// Looks at the store in a folder without its passphrase and without changing anything: its parts are there and its
     /// keyring is whole. Returns the KiB of memory that a try of the passphrase takes.
     ///

@@ -41,6 +41,8 @@ pub(crate) const CODES: &[(&str, u8, u16)] = &[
     ("passphrase_differs", 1, 422),
     ("demo_failed", 1, 500),
     ("declined", 1, 409),
+    ("no_snapshot", 1, 409),
+    ("not_damaged", 1, 409),
     // 2: misuse.
     ("usage", 2, 400),
     ("bad_request", 2, 400),
@@ -71,6 +73,7 @@ pub(crate) const CODES: &[(&str, u8, u16)] = &[
     ("foreign", 9, 500),
     ("rolled_back", 9, 500),
     ("newer_store", 9, 500),
+    ("bad_backup", 9, 422),
     ("bad_invite", 9, 422),
     // 70: ours.
     ("internal", 70, 500),

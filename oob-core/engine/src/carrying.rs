@@ -47,7 +47,9 @@ impl State {
     pub(crate) fn own_live(&self) -> BTreeMap<Incarnation, RangeSet> {
         let me = self.identity.device;
         let mut live = self.outbox.live();
-        live.entry(self.life.incarnation).or_default();
+        for life in self.life.lives() {
+            live.entry(life).or_default();
+        }
         for (life, set) in &mut live {
             for lane in [Lane::Keys, Lane::Alerts] {
                 set.union(&self.custody.in_lane(&(me, *life), lane));
@@ -206,6 +208,9 @@ impl State {
     pub(crate) fn push_records(&mut self, cx: &mut Cx<'_>, id: LinkId) -> Result<(), RecordError> {
         if self.links.get_mut(id).is_some_and(|link| link.take_repair(cx.now.mono_ms)) {
             self.compare(id);
+        }
+        if self.holds_back(cx.now.mono_ms) {
+            return Ok(());
         }
         loop {
             let Some(link) = self.links.get_mut(id).filter(|link| link.told && link.may_send())

@@ -12,6 +12,7 @@ use oob_proto::{
     DeviceId, Incarnation, Message,
     wire::{self, frame::Kind},
 };
+use std::collections::BTreeMap;
 
 impl State {
     /// Keeps the own certificates and the own bundle among what is handed on; older bundles are replaced.
@@ -20,27 +21,30 @@ impl State {
             return;
         }
         let certs: Vec<wire::Signed> = self.life.relay_certs().cloned().collect();
-        let mut now = RangeSet::new();
+        let mut now: BTreeMap<Incarnation, RangeSet> = BTreeMap::new();
         for signed in certs {
             let Ok(raw) = wire::RelayCert::decode(signed.payload.as_slice()) else { continue };
-            now.insert(raw.record_seq);
-            self.keep_own_key(cx, raw.record_seq, &Kind::RelayCert(signed));
+            let life = Incarnation(raw.incarnation);
+            now.entry(life).or_default().insert(raw.record_seq);
+            self.keep_own_key(cx, life, raw.record_seq, &Kind::RelayCert(signed));
         }
         if let Some(signed) = self.life.bundle.clone()
             && let Ok(raw) = wire::PrekeyBundle::decode(signed.payload.as_slice())
         {
-            now.insert(raw.record_seq);
-            self.keep_own_key(cx, raw.record_seq, &Kind::Bundle(signed));
+            let life = Incarnation(raw.incarnation);
+            now.entry(life).or_default().insert(raw.record_seq);
+            self.keep_own_key(cx, life, raw.record_seq, &Kind::Bundle(signed));
         }
-        let key = (self.identity.device, self.life.incarnation);
-        let mut old = self.custody.in_lane(&key, Lane::Keys);
-        old.subtract(&now);
-        self.custody.take_out_all(cx.store, &key.0, key.1, &old);
+        for (life, now) in now {
+            let key = (self.identity.device, life);
+            let mut old = self.custody.in_lane(&key, Lane::Keys);
+            old.subtract(&now);
+            self.custody.take_out_all(cx.store, &key.0, key.1, &old);
+        }
     }
 
-    pub(crate) fn keep_own_key(&mut self, cx: &mut Cx<'_>, seq: u64, kind: &Kind) {
-        let of =
-            RecordRef { device: self.identity.device, incarnation: self.life.incarnation, seq };
+    fn keep_own_key(&mut self, cx: &mut Cx<'_>, life: Incarnation, seq: u64, kind: &Kind) {
+        let of = RecordRef { device: self.identity.device, incarnation: life, seq };
         if !self.custody.contains(&of) {
             self.pass_on(cx, None, of, kind, 0);
         }
@@ -60,7 +64,7 @@ impl State {
         let author = self.author_of(&device, of.incarnation, of.seq);
         let (Some(device), Some(org)) = (author, self.org_id()) else { return true };
         if device.id == self.identity.device {
-            return true;
+            return self.own_cert_met(&org, signed);
         }
         if let Some(link) = link.and_then(|link| self.links.get_mut(link)) {
             link.gave(&of);
@@ -104,7 +108,7 @@ impl State {
         let author = self.author_of(&device, of.incarnation, of.seq);
         let (Some(device), Some(org)) = (author, self.org_id()) else { return true };
         if device.id == self.identity.device {
-            return true;
+            return self.own_bundle_met(&org, signed);
         }
         if let Some(link) = link.and_then(|link| self.links.get_mut(link)) {
             link.gave(&of);
@@ -113,12 +117,18 @@ impl State {
             return true;
         }
         match self.directory.take_bundle(cx, &org, &device, signed) {
-            Some(Some(old)) => self.replaced(cx, &old),
+            Some(Some(old)) => {
+                self.replaced(cx, &old);
+                if old.incarnation != of.incarnation {
+                    self.lost_its_ratchets(cx, &device.id, of.incarnation);
+                }
+            }
             Some(None) => {}
             // Older than what is here: whoever still hands it on need not. Only its author may say which record that is, or
             // any neighbour could have anything of anybody's taken for gone.
             None if BundleClaim::parse(&org, &device.dsk, &device.olm_id, signed).is_ok() => {
                 self.seen.mark_gone(&of);
+                self.show_own_bundle(cx, link, &device.id);
                 return true;
             }
             None => return false,

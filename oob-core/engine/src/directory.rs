@@ -149,6 +149,23 @@ impl Directory {
         self.entries.get(device)?.bundle.as_ref().map(|(bundle, _, _)| bundle)
     }
 
+    /// The newest bundle of a device, as it was signed.
+    pub(crate) fn signed_bundle(&self, device: &DeviceId) -> Option<&wire::Signed> {
+        self.entries.get(device)?.bundle.as_ref().map(|(_, _, signed)| signed)
+    }
+
+    /// The certificate of a device's newest relay key in a life, and its generation.
+    pub(crate) fn newest_relay(
+        &self,
+        device: &DeviceId,
+        life: Incarnation,
+    ) -> Option<(u32, &wire::Signed)> {
+        let relays = &self.entries.get(device)?.relays;
+        let ((_, generation), (_, signed)) =
+            relays.range((life, 0)..=(life, u32::MAX)).next_back()?;
+        Some((*generation, signed))
+    }
+
     /// The relay key of a device in a life and generation.
     pub(crate) fn relay(
         &self,

@@ -16,9 +16,9 @@ use crate::{
 };
 use oob_crypto::DhSecret;
 use oob_proto::{limits, wire};
-use oob_store::{Order, Store, StoreError};
+use oob_store::{About, Contents, CopyWriter, Order, Store, StoreError};
 use rand_core::CryptoRng;
-use std::{fmt, sync::Arc};
+use std::{fmt, io::Write, sync::Arc};
 use zeroize::Zeroizing;
 
 /// Old keys are looked at this often.
@@ -29,6 +29,9 @@ const EVENTS_KEPT: u64 = 100_000;
 
 /// Events in one record; each has less than 100 bytes.
 const EVENTS_PER_RECORD: usize = 4_096;
+
+/// How far the numbers of events leap when another life begins: more than were told since any copy worth restoring.
+const EVENTS_UNKNOWN: u64 = 1_000_000_000;
 
 /// Event batches dropped at once when there are too many.
 const EVENTS_PRUNED: usize = 256;
@@ -132,7 +135,8 @@ impl Engine {
         Ok(Self::with(store, rng, State::new(identity, life), 1, 1, now))
     }
 
-    /// Opens the state of a device from its store.
+    /// Opens the state of a device from its store. In a store that was made of a copy the device begins another life, which
+    /// is durable on return.
     ///
     /// # Errors
     /// [`EngineError::NoIdentity`] if [`Self::create`] never ran on it; a store that cannot be read.
@@ -141,9 +145,84 @@ impl Engine {
         rng: Box<dyn CryptoRng + Send>,
         now: Now,
     ) -> Result<Self, EngineError> {
-        let state = State::load(&store)?.ok_or(EngineError::NoIdentity)?;
+        let mut store = store;
+        if let (Some(mut former), None) = (Life::load_former(&store)?, Life::load(&store)?) {
+            former.touch();
+            former.save_if_dirty(&mut store);
+            let state = State::load(&store)?.ok_or(EngineError::NoIdentity)?;
+            let (oldest, next) = event_numbers(&store)?;
+            let mut engine = Self::with(store, rng, state, oldest, next, now);
+            engine.renew(0, None, now)?;
+            return Ok(engine);
+        }
+        let mut state = State::load(&store)?.ok_or(EngineError::NoIdentity)?;
+        state.life.doubt();
         let (oldest, next) = event_numbers(&store)?;
         Ok(Self::with(store, rng, state, oldest, next, now))
+    }
+
+    /// Begins another life, alone in its batch. `doubtful_from` is the first record of the one before whose number others
+    /// may know another record by.
+    fn renew(
+        &mut self,
+        bundle_floor: u64,
+        doubtful_from: Option<u64>,
+        now: Now,
+    ) -> Result<(), EngineError> {
+        let Self { store, rng, state, out, .. } = self;
+        let elapsed_ms = state.life.pass(now.mono_ms);
+        let cx = &mut Cx { store, rng, now, elapsed_ms, out };
+        state.renew(cx, bundle_floor, doubtful_from)?;
+        state.with_direct(|direct, post| direct.post_acks(cx, post));
+        state.spread_own(cx);
+        state.save(cx.store, elapsed_ms);
+        // Numbers of events that were told and are not known here are not given twice.
+        self.next_event = self.next_event.saturating_add(EVENTS_UNKNOWN);
+        let place = self.next_event;
+        stored::write(&mut self.store, &stored::events(), place, &wire::StoredEvents::default());
+        self.store.commit()?;
+        // Nobody is connected: everything is offered to whoever comes.
+        self.out = Out::default();
+        tracing::warn!("this device begins another life: its store was put back from a copy");
+        let _ = self.publish(now);
+        Ok(())
+    }
+
+    /// Writes a snapshot of the records beside the store, if the store is in a folder: everything but secrets.
+    ///
+    /// # Errors
+    /// When the disk refuses or has too little room; the store is as before.
+    pub fn save_snapshot(&mut self, now: Now) -> Result<Option<Contents>, EngineError> {
+        let (state, owner) = (&self.state, self.snapshot.me.name.as_str());
+        Ok(self
+            .store
+            .save_snapshot(now.wall_ms, owner, |store, to| state.copy_to(store, to, &mut |_| {}))?)
+    }
+
+    /// Writes the records to a backup: everything but secrets. `step` is told the number of each.
+    ///
+    /// # Errors
+    /// When the store cannot be read or the output cannot be written.
+    pub fn back_up<W: Write>(
+        &self,
+        to: &mut CopyWriter<W>,
+        step: &mut dyn FnMut(u64),
+    ) -> Result<(), EngineError> {
+        Ok(self.state.copy_to(&self.store, to, step)?)
+    }
+
+    /// What a copy made now tells of itself.
+    pub fn about(&self, now: Now) -> About {
+        About {
+            written_ms: now.wall_ms,
+            commit: self.store.commit_number(),
+            owner: self.snapshot.me.name.to_string(),
+        }
+    }
+
+    /// Returns how many records the store has, secrets among them: about how many a copy will have.
+    pub fn records(&self) -> u64 {
+        self.store.records()
     }
 
     fn with(
@@ -296,6 +375,13 @@ impl Engine {
         if let Some(error) = self.broken.take() {
             return Err(error.into());
         }
+        if let Some(bundle_floor) = self.state.behind.take() {
+            // Nothing of this batch leaves: it was done with counters and ratchets that others have seen further on.
+            let doubtful_from = self.state.life.doubtful_from();
+            let outcome = self.start_over("this device was put back from a copy", now)?;
+            self.renew(bundle_floor, doubtful_from, now)?;
+            return Ok(Outcome { snapshot: Some(self.snapshot()), ..outcome });
+        }
         let Self { store, rng, state, out, .. } = self;
         let elapsed_ms = state.life.pass(now.mono_ms);
         let cx = &mut Cx { store, rng, now, elapsed_ms, out };
@@ -303,6 +389,8 @@ impl Engine {
         if state.rotate_in_turn(cx) {
             refresh(state, cx)?;
         }
+        state.hold_back_no_longer(cx.now.mono_ms);
+        state.send_again(cx)?;
         state.with_direct(|direct, post| direct.post_acks(cx, post));
         state.keep_own_keys(cx);
         state.publish_releases(cx);
@@ -403,6 +491,7 @@ impl Engine {
         #[cfg(feature = "sim")]
         let rig = std::mem::take(&mut self.state.rig);
         self.state = State::load(&self.store)?.ok_or(EngineError::NoIdentity)?;
+        self.state.life.doubt();
         self.state.listening = listening;
         self.state.custody.set_limit(carry_limit);
         #[cfg(feature = "sim")]
@@ -433,7 +522,8 @@ impl Engine {
             return self.full;
         }
         let links = self.state.links.iter().filter_map(|link| link.due_ms());
-        let others = [self.state.releases_due_ms(), self.state.rotation.due_ms()];
+        let held_back = Some(self.state.held_back_ms).filter(|until| *until > 0);
+        let others = [self.state.releases_due_ms(), self.state.rotation.due_ms(), held_back];
         let due = links.chain(others.into_iter().flatten()).min();
         Some(due.unwrap_or(u64::MAX).min(self.housekeeping_ms))
     }

@@ -7,6 +7,10 @@ use oob_proto::{DeviceId, EnvelopeId, Incarnation, wire};
 
 /// What screening makes of one frame.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "only a greeting is this long; a box would cost every frame"
+)]
 pub enum Screened {
     /// An envelope whose relay signature holds.
     Envelope(Box<VerifiedEnvelope>),

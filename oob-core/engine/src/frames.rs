@@ -66,12 +66,13 @@ impl State {
         }
         self.heard(cx, &device);
         self.near_changed(cx.now.mono_ms);
-        let hello = self.hello(equality);
+        let hello = wire::Hello { yours: self.have_mark(&device), ..self.hello(equality) };
         send(cx, link, Kind::Hello(hello));
     }
 
     pub(crate) fn link_down(&mut self, cx: &mut Cx<'_>, link: LinkId) {
         if let Some(device) = self.links.down(link) {
+            self.store_have(&device);
             self.heard(cx, &device);
             self.near_changed(cx.now.mono_ms);
         }
@@ -89,6 +90,7 @@ impl State {
             addresses: self.listening.iter().take(limits::ADDRESSES_PER_PEER).cloned().collect(),
             equality,
             landmarks: landmarks.map(OpHash::to_vec).collect(),
+            yours: None,
         }
     }
 
@@ -257,6 +259,8 @@ impl State {
         if let Some(signed) = &hello.bundle {
             self.bundle(cx, Some(id), signed);
         }
+        self.heard_of_own(cx, from, hello);
+        self.show_own_cert(cx, id, from, hello);
         self.learn_addresses(cx, id, from, &hello.addresses);
         self.tell_addresses(cx, id, from);
         let known = hello.heads.iter().chain(&hello.landmarks);
@@ -480,10 +484,10 @@ impl State {
             self.with_direct(|direct, _| direct.take_ack(cx, from, ack)).transpose()?.flatten();
         let Some(acked) = acked else { return Ok(()) };
         self.outbox.settle(cx.store, &from.id, |pending| {
-            let Carries::Message { conversation, body_seq, .. } = pending.carries else {
+            let Carries::Message { conversation, life, body_seq, .. } = pending.carries else {
                 return false;
             };
-            pending.incarnation == acked.life
+            life == acked.life
                 && conversation == acked.conversation
                 && acked.delivered.contains(body_seq)
         });

@@ -57,14 +57,18 @@ impl State {
         signed: &wire::Signed,
     ) -> Result<bool, RecordError> {
         let Some(org) = self.org_id() else { return Ok(true) };
+        if let Some(good) = self.own_have_met(&org, signed) {
+            return Ok(good);
+        }
         let relay = |life, generation| self.directory.relay(&from.id, life, generation);
         let Some(claim) = HaveClaim::parse(&org, &from.id, signed, relay) else { return Ok(false) };
         let Some(link) = self.links.get_mut(id) else { return Ok(true) };
         if claim.number <= link.have_number {
             return Ok(true);
         }
-        link.have_number = claim.number;
+        let first = std::mem::replace(&mut link.have_number, claim.number) == 0;
         link.take_have(&claim.told);
+        self.keep_have(cx, id, from, &claim, signed, first);
         let me = self.identity.device;
         for told in &claim.told {
             let (device, life) = told.key;
@@ -138,18 +142,21 @@ impl State {
         let mut held = BTreeMap::new();
         for seq in new.numbers() {
             let Some((to, pending)) = self.outbox.get(life, seq) else { continue };
-            let Carries::Message { conversation, body_seq, .. } = pending.carries else { continue };
+            let Carries::Message { conversation, life: written, body_seq, .. } = pending.carries
+            else {
+                continue;
+            };
             // What the addressee has says nothing of others who carry it.
             if self.device(&to).is_none_or(|to| to.member == from.member) {
                 continue;
             }
-            let set: &mut RangeSet = held.entry((conversation, to)).or_default();
+            let set: &mut RangeSet = held.entry((conversation, to, written)).or_default();
             set.insert(body_seq);
         }
         self.reheld |= !held.is_empty();
-        for ((conversation, to), set) in held {
-            let told =
-                self.with_direct(|direct, _| direct.mark_held(cx, &conversation, &to, life, &set));
+        for ((conversation, to, written), set) in held {
+            let told = self
+                .with_direct(|direct, _| direct.mark_held(cx, &conversation, &to, written, &set));
             told.transpose()?;
         }
         Ok(())
@@ -235,9 +242,8 @@ impl State {
     ) -> Result<(), RecordError> {
         let mut expired = BTreeMap::new();
         for (to, pending) in all {
-            if let Carries::Message { conversation, body_seq, .. } = pending.carries {
-                let set: &mut RangeSet =
-                    expired.entry((conversation, to, pending.incarnation)).or_default();
+            if let Carries::Message { conversation, life, body_seq, .. } = pending.carries {
+                let set: &mut RangeSet = expired.entry((conversation, to, life)).or_default();
                 set.insert(body_seq);
             }
         }

@@ -74,9 +74,12 @@ mod certificates;
 mod frames;
 mod giving_up;
 mod join;
+mod lives;
 mod nearness;
 mod opening;
 mod rotation;
+// layer: copies
+mod copying;
 // layer: the whole
 mod engine;
 // layer: many of them

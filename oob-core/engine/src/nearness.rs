@@ -132,7 +132,8 @@ impl State {
 
     /// The way new records take now.
     pub(crate) fn carrier(&self, now_ms: u64) -> &'static dyn Carrier {
-        if self.beyond_neighbours(now_ms) { &Gossip } else { &Direct }
+        let gossip = self.beyond_neighbours(now_ms) && !self.holds_back(now_ms);
+        if gossip { &Gossip } else { &Direct }
     }
 
     /// Who was heard by others later than by this device, for the snapshot.

@@ -64,6 +64,8 @@ pub(crate) enum Carries {
     /// A message.
     Message {
         conversation: ConversationId,
+        /// The life it was written in: that of the envelope, unless it was sealed again in a later one.
+        life: Incarnation,
         body_seq: u64,
         /// Its number in this device's history.
         number: u64,
@@ -170,6 +172,14 @@ impl Outbox {
         settled
     }
 
+    /// Takes away everything owed to anybody.
+    pub(crate) fn clear(&mut self, store: &mut Store) {
+        let devices: Vec<DeviceId> = self.by_device.keys().copied().collect();
+        for device in devices {
+            self.settle(store, &device, |_| true);
+        }
+    }
+
     /// Everything owed, by life.
     pub(crate) fn live(&self) -> BTreeMap<Incarnation, RangeSet> {
         let mut live: BTreeMap<Incarnation, RangeSet> = BTreeMap::new();
@@ -264,9 +274,12 @@ impl Pending {
         let conversation = item.conversation.as_slice().try_into().unwrap_or([0; 16].into());
         let carries = match item.ack {
             true => Carries::Ack { conversation, life: Incarnation(item.ack_incarnation) },
-            false => {
-                Carries::Message { conversation, body_seq: item.body_seq, number: item.number }
-            }
+            false => Carries::Message {
+                conversation,
+                life: Incarnation(item.body_incarnation.unwrap_or(item.incarnation)),
+                body_seq: item.body_seq,
+                number: item.number,
+            },
         };
         let head = wire::Envelope::decode(item.envelope.as_slice())
             .ok()

@@ -16,6 +16,7 @@ use oob_proto::{
 };
 use oob_store::Store;
 use rand_core::Rng as _;
+use std::collections::BTreeSet;
 use zeroize::Zeroizing;
 
 /// A new bundle is published when the newest is this old.
@@ -26,6 +27,10 @@ pub(crate) const BUNDLE_KEPT_MS: u64 = 22 * 86_400_000;
 
 /// The time a life has been running is saved at least this often.
 const ELAPSED_SAVED_MS: u64 = 600_000;
+
+/// How far the numbers of bundles leap when another life begins: more than were published since any copy worth restoring,
+/// at one a week.
+const BUNDLES_UNKNOWN: u64 = 1_024;
 
 /// Own certificates kept: those of 22 days, and room for a clock that jumps; as many as others keep of one device.
 const RELAY_CERTS: usize = 32;
@@ -183,6 +188,10 @@ pub(crate) struct Life {
     bundle_since_ms: u64,
     elapsed_ms: u64,
     saved_elapsed_ms: u64,
+    /// When this life took the place of another; 0 for the first.
+    restored_ms: u64,
+    /// The first record that may have a number others know another record by; 0 while there is none.
+    doubtful_from: u64,
     last_mono_ms: Option<u64>,
     dirty: bool,
     /// Own certificates or the own bundle changed since somebody asked.
@@ -205,6 +214,8 @@ impl Life {
             bundle_since_ms: 0,
             elapsed_ms: 0,
             saved_elapsed_ms: 0,
+            restored_ms: 0,
+            doubtful_from: 0,
             last_mono_ms: None,
             dirty: true,
             keys_changed: false,
@@ -215,8 +226,23 @@ impl Life {
         const AREA: &str = "life";
         let raw: Option<wire::StoredLife> =
             stored::read(store, &stored::own(), stored::OWN_LIFE, AREA)?;
-        let Some(raw) = raw else { return Ok(None) };
-        Ok(Some(Self {
+        raw.map(Self::from_stored).transpose()
+    }
+
+    /// Loads the life of the store that this one was made a copy of, if it is a copy nobody has opened yet.
+    pub(crate) fn load_former(store: &Store) -> Result<Option<Self>, RecordError> {
+        let raw = stored::read(store, &stored::own(), stored::OWN_FORMER, "former life")?;
+        raw.map(Self::from_stored).transpose()
+    }
+
+    /// Writes the life of this store as a copy has it: without the key that signs.
+    pub(crate) fn to_former(&self) -> Vec<u8> {
+        wire::StoredLife { rlk: vec![0; 32], ..self.to_stored() }.encode_to_vec()
+    }
+
+    fn from_stored(raw: wire::StoredLife) -> Result<Self, RecordError> {
+        const AREA: &str = "life";
+        Ok(Self {
             incarnation: Incarnation(raw.incarnation),
             rlk_gen: raw.rlk_gen,
             rlk: signing_key(&raw.rlk).ok_or(RecordError::Unreadable { area: AREA })?,
@@ -233,10 +259,17 @@ impl Life {
             bundle_since_ms: raw.bundle_since_ms,
             elapsed_ms: raw.elapsed_ms,
             saved_elapsed_ms: raw.elapsed_ms,
+            restored_ms: raw.restored_ms,
+            doubtful_from: raw.doubtful_from,
             last_mono_ms: None,
             dirty: false,
             keys_changed: true,
-        }))
+        })
+    }
+
+    /// Has it saved whether anything of it changed or not.
+    pub(crate) fn touch(&mut self) {
+        self.dirty = true;
     }
 
     /// Puts what changed into the pending batch.
@@ -244,7 +277,13 @@ impl Life {
         if !std::mem::take(&mut self.dirty) {
             return;
         }
-        let raw = wire::StoredLife {
+        self.saved_elapsed_ms = self.elapsed_ms;
+        let bytes = Zeroizing::new(self.to_stored().encode_to_vec());
+        store.put(&stored::own(), stored::OWN_LIFE, &bytes);
+    }
+
+    fn to_stored(&self) -> wire::StoredLife {
+        wire::StoredLife {
             incarnation: self.incarnation.0,
             rlk_gen: self.rlk_gen,
             rlk: self.rlk.export_secret().to_vec(),
@@ -263,10 +302,66 @@ impl Life {
             bundle: self.bundle.clone(),
             bundle_since_ms: self.bundle_since_ms,
             elapsed_ms: self.elapsed_ms,
-        };
-        self.saved_elapsed_ms = self.elapsed_ms;
-        let bytes = Zeroizing::new(raw.encode_to_vec());
-        store.put(&stored::own(), stored::OWN_LIFE, &bytes);
+            restored_ms: self.restored_ms,
+            doubtful_from: self.doubtful_from,
+        }
+    }
+
+    /// Begins another life: of the one before nothing goes on that others have seen the end of. Its certificates stay, for
+    /// what it signed is still under way, and so does the time it ran.
+    pub(crate) fn renew(&mut self, rng: &mut Rng, bundle_floor: u64, now_ms: u64) {
+        let before = self.incarnation;
+        while self.incarnation == before {
+            self.incarnation = Incarnation(rng.next_u32());
+        }
+        self.rlk = SigningKey::generate(rng);
+        (self.rlk_gen, self.rlk_since_ms) = (0, 0);
+        (self.next_record, self.have_number) = (1, 0);
+        // Bundles are told apart by their number, across lives: a few may have been published that nobody here knows of.
+        self.next_bundle = self.next_bundle.saturating_add(BUNDLES_UNKNOWN).max(bundle_floor);
+        self.bundle = None;
+        self.restored_ms = now_ms.max(1);
+        self.doubtful_from = 0;
+        self.dirty = true;
+    }
+
+    /// Takes note that the store was opened: whether it is the newest there ever was, nothing in it says.
+    pub(crate) fn doubt(&mut self) {
+        if self.doubtful_from == 0 {
+            self.doubtful_from = self.next_record;
+        }
+    }
+
+    /// Takes note that a neighbour knows the last word of this life to be the one that is known here.
+    pub(crate) fn vouched(&mut self) {
+        self.dirty |= std::mem::take(&mut self.doubtful_from) != 0;
+    }
+
+    /// The first record that may have a number others know another record by, if there is one.
+    pub(crate) fn doubtful_from(&self) -> Option<u64> {
+        Some(self.doubtful_from).filter(|from| *from > 0)
+    }
+
+    /// When this life took the place of another, by this device's clock; 0 for the first.
+    pub(crate) fn restored_ms(&self) -> u64 {
+        self.restored_ms
+    }
+
+    /// The number the next bundle will have.
+    pub(crate) fn next_bundle(&self) -> u64 {
+        self.next_bundle
+    }
+
+    /// The number of the newest Have.
+    pub(crate) fn have_number(&self) -> u64 {
+        self.have_number
+    }
+
+    /// Own lives whose records may still be under way.
+    pub(crate) fn lives(&self) -> BTreeSet<Incarnation> {
+        let certs = self.relay_certs();
+        let certs = certs.filter_map(|cert| wire::RelayCert::decode(cert.payload.as_slice()).ok());
+        certs.map(|cert| Incarnation(cert.incarnation)).chain([self.incarnation]).collect()
     }
 
     /// Lets time pass by the clock that never goes back; returns how long this life has been running.
@@ -310,12 +405,6 @@ impl Life {
     /// The number the next record will have.
     pub(crate) fn next_record(&self) -> u64 {
         self.next_record
-    }
-
-    /// The number of the newest word on what is here.
-    #[cfg(feature = "sim")]
-    pub(crate) fn have_number(&self) -> u64 {
-        self.have_number
     }
 
     pub(crate) fn take_have(&mut self) -> u64 {

@@ -68,9 +68,10 @@ impl Post<'_> {
             ..wire::StoredOutboxItem::default()
         };
         match carries {
-            Carries::Message { conversation, body_seq, number } => {
+            Carries::Message { conversation, life, body_seq, number } => {
                 item.conversation = conversation.to_vec();
                 (item.body_seq, item.number) = (body_seq, number);
+                item.body_incarnation = Some(life.0).filter(|life| *life != item.incarnation);
             }
             Carries::Ack { conversation, life } => {
                 // Nothing takes the place of a first flight: without it the rest of its channel opens nowhere. So it

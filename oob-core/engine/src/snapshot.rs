@@ -127,6 +127,8 @@ pub struct Me {
     pub name: Name,
     /// This device's libp2p identity.
     pub transport: TransportKey,
+    /// When its store was put back from a copy and it began another life, by its clock.
+    pub restored_ms: Option<u64>,
 }
 
 /// Which organisation.

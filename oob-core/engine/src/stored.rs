@@ -29,6 +29,8 @@ pub(crate) fn own() -> Bag {
 pub(crate) const OWN_IDENTITY: u64 = 0;
 pub(crate) const OWN_MEMBERSHIP: u64 = 1;
 pub(crate) const OWN_LIFE: u64 = 2;
+/// In copies, and in what was made of one: the life of the store the copy was made of, which nobody may go on with.
+pub(crate) const OWN_FORMER: u64 = 3;
 
 /// Operations of the log, in the order they were taken.
 pub(crate) fn log() -> Bag {
@@ -139,9 +141,12 @@ pub(crate) fn alert_clock() -> Bag {
     Bag::new(Area(24), &[])
 }
 
+/// What names of secret records of sessions begin with.
+pub(crate) const PEER_PREFIX: &[u8] = b"peer/";
+
 /// Name of the secret record of a device's sessions.
 pub(crate) fn peer_secret(device: &DeviceId) -> Vec<u8> {
-    [b"peer/".as_slice(), device.as_bytes()].concat()
+    [PEER_PREFIX, device.as_bytes()].concat()
 }
 
 /// What names of bundle secrets begin with.

@@ -16,6 +16,7 @@ mod links;
 mod reader;
 mod rules;
 mod shelf;
+mod snapshots;
 mod tasks;
 
 use crate::error::Error;

@@ -1,7 +1,7 @@
 //! The thread that owns the rules and the store: takes what is queued into one batch, makes it durable, and only then
 //! lets anything of it out.
 
-use super::{Live, evidence, links::Links, shelf::Shelf};
+use super::{Live, evidence, links::Links, shelf::Shelf, snapshots::Snapshots};
 use crate::{
     commands::{CommandQueue, Fate, Next, Work},
     error::Error,
@@ -73,6 +73,7 @@ struct Waiting {
 pub(crate) fn start(
     engine: Engine,
     shelf: Shelf,
+    snapshots: Snapshots,
     queue: CommandQueue,
     outlets: Outlets,
     fate: Arc<Fate>,
@@ -81,7 +82,8 @@ pub(crate) fn start(
     std::thread::Builder::new().name("oob-rules".into()).spawn(move || {
         let mut waiting = Waiting::default();
         let home = shelf.folder().map(Path::to_path_buf);
-        let run = AssertUnwindSafe(|| run(engine, shelf, &queue, &outlets, &mut waiting));
+        let run =
+            AssertUnwindSafe(|| run(engine, shelf, snapshots, &queue, &outlets, &mut waiting));
         let result = match catch_unwind(run) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(cause)) => {
@@ -111,6 +113,7 @@ pub(crate) fn start(
 fn run(
     mut engine: Engine,
     mut shelf: Shelf,
+    mut snapshots: Snapshots,
     queue: &CommandQueue,
     outlets: &Outlets,
     waiting: &mut Waiting,
@@ -128,6 +131,7 @@ fn run(
             if engine.needs_idle() {
                 engine.idle()?;
             }
+            snapshots.look(&mut engine, Instant::now());
             next = queue.next(sleep(&engine, now().mono_ms));
         }
         let mut closing = false;
@@ -171,6 +175,7 @@ fn run(
             release(outcome, outlets, waiting);
         }
         if closing {
+            snapshots.close(&mut engine, Instant::now());
             return Ok(engine.close()?);
         }
     }
@@ -273,7 +278,16 @@ mod tests {
             publish: Box::new(|_| {}),
         };
         let ended = CancellationToken::new();
-        let thread = start(engine, Shelf::new(None), queue, outlets, fate, ended.clone()).unwrap();
+        let thread = start(
+            engine,
+            Shelf::new(None),
+            Snapshots::new(None, Instant::now()),
+            queue,
+            outlets,
+            fate,
+            ended.clone(),
+        )
+        .unwrap();
         Running { commands, snapshots, ended, thread }
     }
 

@@ -8,6 +8,7 @@ use super::{
     reader::Reader,
     rules::{self, Learned, Outlets},
     shelf::Shelf,
+    snapshots::Snapshots,
 };
 use crate::{
     beacon::{self, Beacons},
@@ -109,15 +110,16 @@ pub(crate) async fn start(
         publish: Box::new(publish),
     };
     let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
-    let thread =
-        match rules::start(engine, Shelf::new(folder.clone()), queue, outlets, fate, ended.clone())
-        {
-            Ok(thread) => thread,
-            Err(error) => {
-                mesh.shutdown().await;
-                return Err(Error::from(error));
-            }
-        };
+    let copies = Snapshots::new(folder.clone(), Instant::now());
+    let shelf = Shelf::new(folder.clone());
+    let ended_too = ended.clone();
+    let thread = match rules::start(engine, shelf, copies, queue, outlets, fate, ended_too) {
+        Ok(thread) => thread,
+        Err(error) => {
+            mesh.shutdown().await;
+            return Err(Error::from(error));
+        }
+    };
 
     let (allowed_sender, allowed) = watch::channel(first.roster.version);
     subscribe(&mesh, &first).await;

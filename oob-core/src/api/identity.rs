@@ -1,8 +1,12 @@
 //! Who this node is.
 
+use super::message::time;
 use oob_engine::snapshot::Snapshot;
 use oob_proto::{DeviceId, MemberId, OrgId};
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
 /// This device, its person, and their organisation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +22,8 @@ pub struct Identity {
     pub org: Option<OrgSummary>,
     /// The folder everything is kept in; empty for a node in memory.
     pub home: PathBuf,
+    /// When this device began another life, because its store was put back from a copy.
+    pub restored: Option<SystemTime>,
 }
 
 /// An organisation in two words.
@@ -38,6 +44,7 @@ impl Identity {
             name: snapshot.me.name.to_string(),
             org: OrgSummary::of(snapshot),
             home: home.to_owned(),
+            restored: snapshot.me.restored_ms.map(time),
         }
     }
 }

@@ -21,6 +21,7 @@ pub use events::{Cursor, Event, Events, PeerChange};
 pub use identity::{Identity, OrgSummary};
 pub use invite::{Invite, InviteOptions, IssuedInvite};
 pub use island::{Away, Island};
+pub(crate) use message::time;
 pub use message::{Message, Receipt, Sent};
 pub use org::{DeviceInfo, MemberInfo, Org};
 pub use person::Person;

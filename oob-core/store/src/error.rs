@@ -68,6 +68,18 @@ pub enum StoreError {
         /// The part that does not belong here.
         part: &'static str,
     },
+    /// A copy of a store, a backup or a snapshot, cannot be used; nothing was changed by it.
+    #[error("copy cannot be used: {what}")]
+    BadCopy {
+        /// What is wrong with it.
+        what: String,
+    },
+    /// There is no local snapshot that opens.
+    #[error("no snapshot of a store in {}", dir.display())]
+    NoSnapshot {
+        /// The folder that was asked for.
+        dir: PathBuf,
+    },
     /// The store was written by a newer version of this program.
     #[error("store has format {found}, this version reads up to {known}")]
     Newer {
@@ -119,6 +131,10 @@ pub enum StoreError {
 impl StoreError {
     pub(crate) fn damaged(what: impl Into<String>) -> Self {
         Self::Damaged { what: what.into() }
+    }
+
+    pub(crate) fn bad_copy(what: impl Into<String>) -> Self {
+        Self::BadCopy { what: what.into() }
     }
 
     pub(crate) fn io(what: &'static str) -> impl FnOnce(io::Error) -> Self {

@@ -8,6 +8,9 @@
 //! reserve    room for deletions on a full disk
 //! making     only while a store is being made, so that a half-made one is not taken for a lost one
 //! trial/     only while a store that was not closed in peace is being looked at
+//! snapshots/ sealed copies of the records, numbered
+//! new/       only while a copy is put back: the store that is to take the place of the one there
+//! quarantine/ stores that were put aside, by date
 //! ```
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -61,14 +64,33 @@ impl Home {
         self.dir.join("trial")
     }
 
+    /// Where the store that takes the place of another is made.
+    pub(crate) fn new_store(&self) -> PathBuf {
+        self.dir.join("new")
+    }
+
+    /// Only there when the store in `new` is whole; holds the name of the folder the other one goes into.
+    fn ready(&self) -> PathBuf {
+        self.new_store().join("ready")
+    }
+
+    pub(crate) fn snapshots(&self) -> PathBuf {
+        self.dir.join("snapshots")
+    }
+
+    pub(crate) fn quarantine(&self) -> PathBuf {
+        self.dir.join("quarantine")
+    }
+
     pub(crate) fn missing(&self) -> StoreError {
         StoreError::Missing { dir: self.dir.clone() }
     }
 
     /// Says whether there is a store, or what is left of one.
     pub(crate) fn is_taken(&self) -> bool {
-        !self.making().exists()
-            && [self.keyring(), self.slots(), self.store()].iter().any(|path| path.exists())
+        self.ready().exists()
+            || !self.making().exists()
+                && [self.keyring(), self.slots(), self.store()].iter().any(|path| path.exists())
     }
 
     /// Takes the lock; the folder must be there.
@@ -139,6 +161,66 @@ impl Home {
         finish().map_err(StoreError::io("make store"))
     }
 
+    /// Clears away what an earlier try of putting a copy back left.
+    pub(crate) fn clear_new(&self) -> Result<(), StoreError> {
+        remove(&self.new_store()).map_err(StoreError::io("clear folder of the new store"))
+    }
+
+    /// Notes that the store in `new` is whole and is to take the place of the one there, which goes to a folder of this
+    /// name. From here on the exchange is finished by whoever opens the home.
+    pub(crate) fn make_ready(&self, name: &str) -> Result<(), StoreError> {
+        let write = || {
+            remove(&self.new_store().join("lock"))?;
+            let mut options = OpenOptions::new();
+            options.write(true).create(true).truncate(true).mode(0o600);
+            // Written whole before it has its name: an empty one would be taken for a word.
+            let draft = self.new_store().join("ready.draft");
+            let mut file = options.open(&draft)?;
+            file.write_all(name.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&draft, self.ready())?;
+            sync_folder(&self.new_store())
+        };
+        write().map_err(StoreError::io("prepare exchange of the store"))
+    }
+
+    /// Finishes an exchange that was made ready: what is there goes into quarantine, what is new takes its place. May be
+    /// cut off anywhere and run again. Returns where the old one lies, if there was one.
+    pub(crate) fn exchange(&self) -> Result<Option<PathBuf>, StoreError> {
+        if !self.ready().exists() {
+            return Ok(None);
+        }
+        let exchange = || {
+            let mut name = String::new();
+            // Our own file, and still no path is made of anything else in it than digits and the like.
+            File::open(self.ready())?.take(64).read_to_string(&mut name)?;
+            name.retain(|c| c.is_ascii_alphanumeric() || c == '-');
+            let aside = self.quarantine().join(&name);
+            let mut put_aside = aside.exists();
+            for part in ["slots", "store", "keyring"] {
+                let (here, new) = (self.dir.join(part), self.new_store().join(part));
+                // Each part lies in `new` until it is in its place.
+                if !new.exists() {
+                    continue;
+                }
+                if here.exists() {
+                    DirBuilder::new().recursive(true).mode(0o700).create(&aside)?;
+                    sync_folder(&self.quarantine())?;
+                    fs::rename(&here, aside.join(part))?;
+                    sync_folder(&aside)?;
+                    put_aside = true;
+                }
+                fs::rename(&new, &here)?;
+                sync_folder(&self.dir)?;
+            }
+            remove(&self.making())?;
+            remove(&self.new_store())?;
+            sync_folder(&self.dir)?;
+            Ok(put_aside.then_some(aside))
+        };
+        exchange().map_err(StoreError::io("exchange the store"))
+    }
+
     /// Takes every right from everybody else, whatever the folder was like before.
     pub(crate) fn restrict(&self) -> Result<(), StoreError> {
         let own = || {
@@ -198,7 +280,7 @@ impl Drop for Lock {
     }
 }
 
-fn remove(path: &Path) -> io::Result<()> {
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
     let removed = match fs::symlink_metadata(path) {
         Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
         Ok(_) => fs::remove_file(path),

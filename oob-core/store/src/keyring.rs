@@ -92,10 +92,10 @@ impl Checkpoint {
     }
 }
 
-/// The root key as it lies on disk, and what it takes to unwrap it.
+/// A key under a passphrase as it lies on disk, and what it takes to unwrap it.
 #[derive(Clone)]
-struct Wrapped {
-    kdf: Kdf,
+pub(crate) struct Wrapped {
+    pub(crate) kdf: Kdf,
     salt: [u8; 16],
     nonce: [u8; 24],
     sealed: [u8; 48],
@@ -107,8 +107,8 @@ pub(crate) struct Keyring {
     generation: u64,
     /// The number of this store, drawn when it was made.
     pub(crate) store: [u8; 16],
-    wrapped: Wrapped,
-    root: Key,
+    pub(crate) wrapped: Wrapped,
+    pub(crate) root: Key,
     /// The last checkpoint written.
     pub(crate) checkpoint: Checkpoint,
 }
@@ -209,7 +209,10 @@ impl Keyring {
 }
 
 impl Wrapped {
-    fn wrap(
+    /// Bytes on disk.
+    pub(crate) const LEN: usize = 4 + 4 + 16 + 24 + 48;
+
+    pub(crate) fn wrap(
         root: &Key,
         store: &[u8; 16],
         passphrase: &Passphrase,
@@ -228,7 +231,11 @@ impl Wrapped {
         Ok(wrapped)
     }
 
-    fn unwrap(&self, store: &[u8; 16], passphrase: &Passphrase) -> Result<Key, StoreError> {
+    pub(crate) fn unwrap(
+        &self,
+        store: &[u8; 16],
+        passphrase: &Passphrase,
+    ) -> Result<Key, StoreError> {
         let key = self.derive(passphrase)?;
         let mut buffer = Zeroizing::new(self.sealed.to_vec());
         open_raw(&key, &self.nonce, &self.aad(store), &mut buffer)
@@ -257,12 +264,25 @@ impl Wrapped {
         aad
     }
 
-    fn write(&self, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.kdf.memory_kib.to_be_bytes());
         out.extend_from_slice(&self.kdf.passes.to_be_bytes());
         out.extend_from_slice(&self.salt);
         out.extend_from_slice(&self.nonce);
         out.extend_from_slice(&self.sealed);
+    }
+
+    /// Reads a wrapped key; `None` if its derivation would be dearer than a file may ask for.
+    pub(crate) fn read(bytes: &[u8; Self::LEN]) -> Option<Self> {
+        let (memory, rest) = bytes.split_first_chunk::<4>()?;
+        let (passes, rest) = rest.split_first_chunk::<4>()?;
+        let (salt, rest) = rest.split_first_chunk::<16>()?;
+        let (nonce, rest) = rest.split_first_chunk::<24>()?;
+        let sealed = rest.first_chunk::<48>()?;
+        let kdf =
+            Kdf { memory_kib: u32::from_be_bytes(*memory), passes: u32::from_be_bytes(*passes) };
+        let sound = kdf.memory_kib <= KDF_CEILING_KIB && kdf.passes <= KDF_PASSES_CEILING;
+        sound.then_some(Self { kdf, salt: *salt, nonce: *nonce, sealed: *sealed })
     }
 }
 
@@ -305,30 +325,23 @@ impl Copy {
         }
         let (generation, rest) = rest.split_first_chunk::<8>()?;
         let (store, rest) = rest.split_first_chunk::<16>()?;
-        let (memory, rest) = rest.split_first_chunk::<4>()?;
-        let (passes, rest) = rest.split_first_chunk::<4>()?;
-        let (salt, rest) = rest.split_first_chunk::<16>()?;
-        let (wrap_nonce, rest) = rest.split_first_chunk::<24>()?;
-        let (wrap_sealed, rest) = rest.split_first_chunk::<48>()?;
+        let (wrapped, rest) = rest.split_first_chunk::<{ Wrapped::LEN }>()?;
         let head = bytes.get(..bytes.len() - rest.len())?;
         let (nonce, rest) = rest.split_first_chunk::<24>()?;
         let (sealed, rest) = rest.split_first_chunk::<{ CHECKPOINT + 16 }>()?;
         let (hash, _) = rest.split_first_chunk::<32>()?;
         let hashed = bytes.get(..bytes.len() - rest.len())?;
-        let kdf =
-            Kdf { memory_kib: u32::from_be_bytes(*memory), passes: u32::from_be_bytes(*passes) };
-        let sound = hash.as_slice() == Sha256::digest(hashed).as_slice()
-            && kdf.memory_kib <= KDF_CEILING_KIB
-            && kdf.passes <= KDF_PASSES_CEILING;
-        sound.then(|| {
-            Ok(Self {
-                head: head.to_vec(),
-                generation: u64::from_be_bytes(*generation),
-                store: *store,
-                wrapped: Wrapped { kdf, salt: *salt, nonce: *wrap_nonce, sealed: *wrap_sealed },
-                nonce: *nonce,
-                sealed: sealed.to_vec(),
-            })
-        })
+        if hash.as_slice() != Sha256::digest(hashed).as_slice() {
+            return None;
+        }
+        let wrapped = Wrapped::read(wrapped)?;
+        Some(Ok(Self {
+            head: head.to_vec(),
+            generation: u64::from_be_bytes(*generation),
+            store: *store,
+            wrapped,
+            nonce: *nonce,
+            sealed: sealed.to_vec(),
+        }))
     }
 }

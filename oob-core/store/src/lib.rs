@@ -53,14 +53,16 @@
 //!
 //! # What it does not
 //!
-//! - A folder taken back as a whole, keyring included, looks like what it was then. The device is to
-//!   draw a new incarnation for that case; that is not built yet, so such a device would use numbers again that it has
-//!   used already.
+//! - A folder taken back as a whole, keyring included, looks like what it was then. Only others can tell; the engine
+//!   listens to them.
 //! - Deleting a plain record hides it. Only secrets are destroyed, and only as far as the disk overwrites in place: an
 //!   SSD, a copying file system or a snapshot may keep an old key, still under the passphrase.
 //!
-//! Not here yet: content-addressed blobs for files, backups, snapshots and recovery, burning of single messages, and
-//! the locked mode, whose `carry` keys are already in the format ([`Bag::carry`]).
+//! [`Store::save_snapshot`] and [`CopyWriter::backup`] write sealed copies of the records; [`Store::recover`] and
+//! [`Store::restore`] make a store of one.
+//!
+//! Not here yet: content-addressed blobs for files, burning of single messages, and the locked mode, whose `carry` keys
+//! are already in the format ([`Bag::carry`]).
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 // layer: bounds
@@ -77,8 +79,12 @@ mod keys;
 mod seal;
 mod slots;
 mod tally;
+// layer: streams
+mod stream;
 // layer: keyring
 mod keyring;
+// layer: copies
+mod sealed_copy;
 // layer: folder
 mod home;
 mod reserve;
@@ -89,8 +95,12 @@ mod view;
 mod secrets;
 // layer: store
 mod store;
+// layer: snapshots
+mod snapshots;
 // layer: opening
 mod opening;
+// layer: recovery
+mod recovery;
 // layer: attacks
 #[cfg(test)]
 mod thief;
@@ -98,5 +108,8 @@ mod thief;
 pub use bag::{Area, Bag, Order};
 pub use error::StoreError;
 pub use passphrase::{Kdf, Passphrase};
+pub use recovery::Restored;
+pub use sealed_copy::{About, Contents, CopyKind, CopyReader, CopyWriter};
+pub use snapshots::{Kept, Snapshot};
 pub use store::{Opened, Store};
 pub use view::View;

@@ -43,3 +43,18 @@ pub const RESERVE_SPARE: u64 = 2 * FREE_BYTES;
 
 /// The most pairs of key slots: one for each session and bundle. 65,536 sessions are 8 MiB of slots.
 pub const PAIRS: usize = 1 << 16;
+
+/// The longest label of a bag in a copy: a word and two ids of 32 bytes are the longest there are, with room.
+pub const LABEL_BYTES: usize = 255;
+
+/// The longest owner's name in a copy; names of people are shorter.
+pub const OWNER_BYTES: usize = 255;
+
+/// Local snapshots kept: the newest, and one more in case it is the newest that is damaged.
+pub const SNAPSHOTS: usize = 2;
+
+/// Records put back in one commit while a copy is restored: each commit costs a sync, and this is a megabyte or two.
+pub const RESTORE_RECORDS: usize = 2_048;
+
+/// Bytes put back in one commit, for copies of large records.
+pub const RESTORE_BYTES: usize = 8 << 20;

@@ -53,7 +53,16 @@ impl Store {
         kdf: Kdf,
         rng: impl CryptoRng + Send + 'static,
     ) -> Result<Opened, StoreError> {
-        let kdf = kdf.check()?;
+        Self::make(dir, passphrase, kdf.check()?, rng)
+    }
+
+    /// As [`Self::create`], with a derivation that was checked before.
+    pub(crate) fn make(
+        dir: &Path,
+        passphrase: &Passphrase,
+        kdf: Kdf,
+        rng: impl CryptoRng + Send + 'static,
+    ) -> Result<Opened, StoreError> {
         let home = Home::new(dir);
         if home.is_taken() {
             return Err(StoreError::Exists { dir: dir.to_path_buf() });
@@ -101,6 +110,7 @@ impl Store {
             return Err(home.missing());
         }
         let lock = home.lock()?;
+        home.exchange()?;
         let present = |path: &Path, what: &str| match path.exists() {
             true => Ok(()),
             false => Err(StoreError::damaged(format!("{what} missing"))),

@@ -238,6 +238,11 @@ impl Store {
         self.ledger.number
     }
 
+    /// Returns how many records are committed, secrets among them.
+    pub fn records(&self) -> u64 {
+        self.ledger.tally.count
+    }
+
     /// Says whether [`Store::idle`] has anything to do. The owner calls it when nothing is queued, and at the latest
     /// [`crate::limits::IDLE_WITHIN`] after a commit that left something to do.
     pub fn needs_idle(&self) -> bool {

@@ -74,6 +74,13 @@ pub(super) enum Verb {
         #[command(subcommand)]
         verb: AlertVerb,
     },
+    /// Copy this home to a file, make a home of one, or go back to a snapshot.
+    ///
+    /// Example: oob backup write /media/stick/dana.oobcopy
+    Backup {
+        #[command(subcommand)]
+        verb: BackupVerb,
+    },
     /// Look for what is wrong with this machine, this home and this network, and say what to do.
     ///
     /// It changes nothing, and sends nothing off this machine. Exit code 10 if anything is wrong.
@@ -109,6 +116,59 @@ pub(super) enum Verb {
     ///
     /// Example: oob demo --once
     Demo(Demo),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum BackupVerb {
+    /// Write everything but the secrets of the moment to a new file, under a passphrase of its own.
+    ///
+    /// The daemon must be stopped meanwhile.
+    ///
+    /// Example: oob backup write /media/stick/dana.oobcopy
+    Write {
+        /// The file, which must not be there yet.
+        file: PathBuf,
+        #[command(flatten)]
+        key: BackupKey,
+        /// Memory that each try of the backup's passphrase costs; 64MiB at least.
+        #[arg(long, value_name = "SIZE", value_parser = memory, default_value = "256MiB")]
+        kdf_memory: u32,
+    },
+    /// Read a backup to its end and say what it holds. Exit code 9 if it is not whole.
+    ///
+    /// Example: oob backup verify /media/stick/dana.oobcopy
+    Verify {
+        /// The file.
+        file: PathBuf,
+        #[command(flatten)]
+        key: BackupKey,
+    },
+    /// Make a home of a backup, in a folder that has none.
+    ///
+    /// Example: oob --home ~/oob-new backup restore /media/stick/dana.oobcopy
+    Restore {
+        /// The file.
+        file: PathBuf,
+        #[command(flatten)]
+        key: BackupKey,
+        /// Memory that each try of the home's passphrase costs; 64MiB at least.
+        #[arg(long, value_name = "SIZE", value_parser = memory, default_value = "256MiB")]
+        kdf_memory: u32,
+    },
+    /// Put a damaged store aside and go on from the last snapshot that this device made by itself.
+    ///
+    /// Nothing is deleted: what is there goes into the folder quarantine of the home.
+    ///
+    /// Example: oob backup recover
+    Recover,
+}
+
+/// The passphrase of a backup, which is another one than that of the home.
+#[derive(Debug, clap::Args)]
+pub(super) struct BackupKey {
+    /// Read the backup's passphrase from the first line of this file; - is standard input.
+    #[arg(long, value_name = "FILE")]
+    pub(super) backup_passphrase_file: Option<PathBuf>,
 }
 
 /// What shells complete with the help of the daemon.

@@ -7,6 +7,7 @@ mod progress;
 
 mod address;
 mod alert;
+mod backup;
 mod completions;
 mod demonstrate;
 mod doctor;
@@ -71,6 +72,9 @@ fn dispatch(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
         Verb::Send(options) => block_on(send::run(options, &home()?, printer)),
         Verb::Log(options) => block_on(log::run(options, &home()?, printer)).map(done),
         Verb::Alert { verb } => block_on(alert::run(verb, args.yes, &home()?, printer)).map(done),
+        Verb::Backup { verb } => {
+            block_on(backup::run(verb, args, args.yes, &home()?, printer)).map(done)
+        }
         Verb::Doctor => block_on(doctor::run(&home()?, printer)),
         Verb::Completions { shell } => {
             completions::completions(*shell, printer);

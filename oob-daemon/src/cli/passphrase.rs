@@ -40,6 +40,27 @@ pub(super) fn choose(file: Option<&Path>) -> Result<String, Failure> {
     Ok(first)
 }
 
+/// Reads the passphrase of a backup.
+pub(super) fn read_of_backup(file: Option<&Path>) -> Result<String, Failure> {
+    match file {
+        Some(file) => from_file(file),
+        None => ask("passphrase of the backup: "),
+    }
+}
+
+/// Reads the passphrase for a new backup; a person types it twice.
+pub(super) fn choose_for_backup(file: Option<&Path>) -> Result<String, Failure> {
+    if let Some(file) = file {
+        return from_file(file);
+    }
+    let first = ask("new passphrase, for the backup: ")?;
+    if ask("the same again: ")? != first {
+        return Err(Failure::new("passphrase_differs", "the two passphrases differ")
+            .hint("run it again and type the same twice"));
+    }
+    Ok(first)
+}
+
 fn from_file(path: &Path) -> Result<String, Failure> {
     if path == Path::new("-") {
         return first_line(&mut io::stdin().lock(), "standard input");

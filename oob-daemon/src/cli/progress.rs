@@ -28,6 +28,29 @@ impl Progress {
         if std::io::stdout().is_terminal() { Self(None) } else { Self::start(printer, what) }
     }
 
+    /// A bar; it is told how far it is from any thread.
+    pub(super) fn bar(printer: &Printer, what: &str) -> Self {
+        if !printer.may_animate() {
+            return Self(None);
+        }
+        let bar = ProgressBar::new(0).with_message(what.to_owned());
+        if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {pos} of {len} records") {
+            bar.set_style(style);
+        }
+        Self(Some(bar))
+    }
+
+    /// What to call with the number done and, where it is known, of how many.
+    pub(super) fn steps(&self) -> impl FnMut(u64, Option<u64>) + Send + 'static {
+        let bar = self.0.clone();
+        move |done, all| {
+            if let Some(bar) = &bar {
+                bar.set_length(all.unwrap_or(done).max(done));
+                bar.set_position(done);
+            }
+        }
+    }
+
     pub(super) fn say(&self, what: &str) {
         if let Some(bar) = &self.0 {
             bar.set_message(what.to_owned());

@@ -1,5 +1,6 @@
 //! Who this is and who else there is.
 
+use super::Stamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -18,6 +19,8 @@ pub struct Me {
     pub name: String,
     /// The organisation's name.
     pub org_name: Option<String>,
+    /// When this device began another life because its store was put back from a copy; `null` if it never was.
+    pub restored: Option<Stamp>,
 }
 
 /// Everybody in the organisation.

@@ -5,6 +5,7 @@
 
 mod address;
 mod alert;
+mod backup;
 mod doctor;
 mod event;
 mod identity;
@@ -18,6 +19,7 @@ mod web;
 
 pub use address::{Address, AddressAdd, Addresses, KnownAddress};
 pub use alert::{AckRequest, Alert, AlertAck, AlertRequest, Alerts};
+pub use backup::{Backup, Recovered, Skipped};
 pub use doctor::{Check, Checks};
 pub use event::Event;
 pub use identity::{Me, Member, Members};

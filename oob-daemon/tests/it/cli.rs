@@ -23,13 +23,13 @@ fn every_verb_prints_what_is_documented() {
     ]);
     assert_eq!(
         shape(&made.json()),
-        json!({"member": "<id>", "device": "<id>", "org": "<id>", "home": "<path>", "name": "Dana", "org_name": "Harbour Clinic"})
+        json!({"member": "<id>", "device": "<id>", "org": "<id>", "home": "<path>", "name": "Dana", "org_name": "Harbour Clinic", "restored": null})
     );
     let sam = Home::new();
     let made = sam.oob(&["--json", "init", "--kdf-memory", "64MiB", "--name", "Sam"]).json();
     assert_eq!(
         shape(&made),
-        json!({"member": null, "device": "<id>", "org": null, "home": "<path>", "name": "Sam", "org_name": null})
+        json!({"member": null, "device": "<id>", "org": null, "home": "<path>", "name": "Sam", "org_name": null, "restored": null})
     );
     let up = dana.up();
     assert_eq!(

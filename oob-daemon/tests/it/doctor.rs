@@ -48,6 +48,7 @@ fn a_machine_without_a_home_is_told_to_make_one() {
         [
             "home",
             "store",
+            "copies",
             "disk",
             "daemon",
             "faults",

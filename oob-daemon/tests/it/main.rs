@@ -2,6 +2,7 @@
 
 mod alerts;
 mod api;
+mod backup;
 mod bad_input;
 mod browser;
 mod cli;

@@ -471,6 +471,17 @@ pub struct Hello {
     /// Operation hashes at growing distances from the newest, so that a neighbour that is ahead sees what both know.
     #[prost(bytes = "vec", repeated, tag = "8")]
     pub landmarks: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// The newest Have that came from whom this greets: one that was put back sees here that it was.
+    #[prost(message, optional, tag = "9")]
+    pub yours: ::core::option::Option<HaveMark>,
+}
+/// Life and number of a Have.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HaveMark {
+    #[prost(uint32, tag = "1")]
+    pub incarnation: u32,
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
 }
 /// Every second; three seconds without any frame end the stream.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -839,9 +850,16 @@ pub struct StoredLife {
     pub bundle: ::core::option::Option<Signed>,
     #[prost(uint64, tag = "10")]
     pub bundle_since_ms: u64,
-    /// Milliseconds this device has been running since this life began: what keeping goes by.
+    /// Milliseconds this device has been running since its first life began: what keeping goes by.
     #[prost(uint64, tag = "11")]
     pub elapsed_ms: u64,
+    /// By this device's clock, when this life took the place of another; 0 for the first.
+    #[prost(uint64, tag = "12")]
+    pub restored_ms: u64,
+    /// The first record written since the store was opened that no neighbour has vouched for by knowing the last word of this
+    /// life; 0 while there is none.
+    #[prost(uint64, tag = "13")]
+    pub doubtful_from: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct StoredRelayCert {
@@ -883,6 +901,9 @@ pub struct StoredPeer {
     pub sessions: ::prost::alloc::vec::Vec<StoredOlm>,
     #[prost(message, repeated, tag = "4")]
     pub waiting: ::prost::alloc::vec::Vec<StoredWaiting>,
+    /// The life the device is in, once it is known to have begun another one than its first.
+    #[prost(uint32, optional, tag = "5")]
+    pub life: ::core::option::Option<u32>,
 }
 /// How many messages of a session wait for their turn.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -930,6 +951,9 @@ pub struct StoredOlm {
     pub last_seq: u64,
     #[prost(uint32, tag = "7")]
     pub last_incarnation: u32,
+    /// The other device has lost it: nothing is sent on it any more.
+    #[prost(bool, tag = "8")]
+    pub retired: bool,
 }
 /// An Olm message that came before its turn.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1044,6 +1068,9 @@ pub struct StoredOutboxItem {
     /// StoredLife.elapsed_ms when it was sealed.
     #[prost(uint64, tag = "9")]
     pub since_ms: u64,
+    /// The life the message was written in, if it was sealed again in a later one.
+    #[prost(uint32, optional, tag = "10")]
+    pub body_incarnation: ::core::option::Option<u32>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct StoredConversation {
@@ -1172,12 +1199,15 @@ pub struct StoredJoinedEvent {
     pub device: ::prost::alloc::vec::Vec<u8>,
 }
 /// What is remembered of a neighbour between runs.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct StoredNeighbour {
     #[prost(uint64, tag = "1")]
     pub last_heard_ms: u64,
     #[prost(string, repeated, tag = "2")]
     pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Its newest Have, to be shown to it should it come back with an older one.
+    #[prost(message, optional, tag = "3")]
+    pub have: ::core::option::Option<Signed>,
 }
 /// An alert, by its place in the order they came.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

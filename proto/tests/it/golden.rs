@@ -29,7 +29,7 @@ macro_rules! types {
 }
 types! {
     Ack Addresses Admin Alert AlertAck Body Credit Cut Device DeviceCert DeviceRevoke Envelope EpochGrant EpochKey FirstFlight
-    Floor FloorEntry Frame Genesis Have HaveEntry Heard Heartbeat Hello Inner Invite InviteLink InviteRedeemed JoinAnswer
+    Floor FloorEntry Frame Genesis Have HaveEntry HaveMark Heard Heartbeat Hello Inner Invite InviteLink InviteRedeemed JoinAnswer
     JoinAsk JoinFrame JoinProof JoinRefused JoinRequest JoinShow Member Nearby Op OpBody OpHeader PeerAddresses Policy
     PrekeyBundle Range RelayCert Release SealedAlert Sig Signed StoredAlert StoredAlertAck StoredAlertAckedEvent
     StoredAlertClock StoredAlertEvent StoredAlertPlace StoredAwaited StoredBundle StoredCarried StoredConversation

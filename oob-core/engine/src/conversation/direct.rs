@@ -28,6 +28,10 @@ const LAST_SHOWN_MS: u64 = 253_402_300_799_999;
 /// Messages looked at to tell which were read.
 const READ_SEARCH: usize = 4_096;
 
+/// Messages looked at, the newest first, to find those a device lacks that lost its ratchets: each that is sealed again is
+/// part of one batch, and half a minute of writing is more than anybody has open with one person.
+const SEALED_AGAIN: usize = 4_096;
+
 /// Rules of conversations between two people.
 pub(crate) struct Direct<'a> {
     pub(crate) all: &'a mut Conversations,
@@ -94,7 +98,8 @@ impl Direct<'_> {
             ..wire::Body::default()
         };
         let bytes = Zeroizing::new(body.encode_to_vec());
-        let carries = Carries::Message { conversation, body_seq: body.seq, number };
+        let carries =
+            Carries::Message { conversation, life: self.life, body_seq: body.seq, number };
         for device in &reached {
             post.send(cx, device, What::Body(&bytes), carries)
                 .map_err(|_| CommandError::Internal("sealing"))?;
@@ -113,6 +118,106 @@ impl Direct<'_> {
         };
         self.keep(cx, &conversation, number, record, MessageState::Stored);
         Ok((id, conversation, number))
+    }
+
+    /// Seals again for one device what it has not said that it has, under the ids it was written with, and tells it again
+    /// what came from it: it lost its ratchets, or this device did. Not those of one life from a number on: see
+    /// [`Self::write_anew`].
+    pub(crate) fn seal_again(
+        &mut self,
+        cx: &mut Cx<'_>,
+        post: &mut Post<'_>,
+        to: &Device,
+        but: Option<(Incarnation, u64)>,
+    ) -> Result<(), RecordError> {
+        let conversation = direct_conversation(self.org, self.me, &to.member);
+        let Some(state) = self.all.all.get_mut(&conversation) else { return Ok(()) };
+        let theirs = state.theirs.keys().filter(|(device, _)| *device == to.id);
+        self.all.owed.extend(theirs.map(|(device, life)| (conversation, *device, *life)));
+        if !post.reaches(&to.id) {
+            return Ok(());
+        }
+        let mut lacking = Vec::new();
+        let mut next = u64::MAX;
+        let mut looked = 0usize;
+        while next > 0 && looked < SEALED_AGAIN {
+            let page =
+                cx.store.scan(&stored::messages(&conversation), ..=next, Order::Descending, 64)?;
+            let Some((last, _)) = page.last() else { break };
+            next = last.saturating_sub(1);
+            looked = looked.saturating_add(page.len());
+            for (number, bytes) in page {
+                let record: wire::StoredMessage = stored::decode(&bytes, "message")?;
+                if record.device != self.device.as_bytes() || is_of(&record, but) {
+                    continue;
+                }
+                let known = state.ours.get(&(to.id, Incarnation(record.incarnation)));
+                if known.is_none_or(|known| {
+                    !known.delivered.contains(record.body_seq)
+                        && !known.expired.contains(record.body_seq)
+                }) {
+                    lacking.push((number, record));
+                }
+            }
+        }
+        for (number, record) in lacking.into_iter().rev() {
+            let life = Incarnation(record.incarnation);
+            // Only receipts of lives that are known here are taken.
+            state.ours.entry((to.id, life)).or_default();
+            self.all.dirty.insert(conversation);
+            let body_seq = record.body_seq;
+            let bytes = Zeroizing::new(body_of(&conversation, record).encode_to_vec());
+            let carries = Carries::Message { conversation, life, body_seq, number };
+            if post.send(cx, &to.id, What::Body(&bytes), carries).is_err() {
+                tracing::warn!("a message could not be sealed again");
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes again in this life what was written in one before from a record on: others may know other messages by the same
+    /// ids, and would take these for them.
+    pub(crate) fn write_anew(
+        &mut self,
+        cx: &mut Cx<'_>,
+        post: &mut Post<'_>,
+        life: Incarnation,
+        from: u64,
+    ) -> Result<(), RecordError> {
+        for (conversation, state) in &mut self.all.all {
+            let bag = stored::messages(conversation);
+            let page = cx.store.scan(&bag, .., Order::Descending, SEALED_AGAIN)?;
+            for (number, bytes) in page.into_iter().rev() {
+                let mut record: wire::StoredMessage = stored::decode(&bytes, "message")?;
+                if record.device != self.device.as_bytes() || !is_of(&record, Some((life, from))) {
+                    continue;
+                }
+                if state.own_life != self.life {
+                    (state.own_life, state.own_seq) = (self.life, 0);
+                }
+                let member = self.roster.members.get(&state.member);
+                let devices = member.into_iter().flat_map(|member| &member.devices);
+                let reached: Vec<DeviceId> =
+                    devices.copied().filter(|device| post.reaches(device)).collect();
+                state.own_seq = state.own_seq.saturating_add(1);
+                let id = post.life.next_message_id(self.device);
+                state.last_id = Some(id);
+                record.id = id.to_vec();
+                (record.incarnation, record.body_seq) = (self.life.0, state.own_seq);
+                stored::write(cx.store, &bag, number, &record);
+                self.all.dirty.insert(*conversation);
+                let (body_seq, life) = (record.body_seq, self.life);
+                let bytes = Zeroizing::new(body_of(conversation, record).encode_to_vec());
+                let carries =
+                    Carries::Message { conversation: *conversation, life, body_seq, number };
+                for device in &reached {
+                    if post.send(cx, device, What::Body(&bytes), carries).is_err() {
+                        tracing::warn!("a message could not be sealed again");
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Takes an opened Body of a device of the roster.
@@ -391,6 +496,26 @@ impl Direct<'_> {
             }
         }
     }
+}
+
+/// The Body of an own message, as it was sealed first.
+fn body_of(conversation: &ConversationId, record: wire::StoredMessage) -> wire::Body {
+    wire::Body {
+        id: record.id,
+        conversation: conversation.to_vec(),
+        seq: record.body_seq,
+        lamport: record.lamport,
+        parents: record.parents,
+        time: record.sent_ms,
+        content: Some(wire::body::Content::Text(wire::Text { text: record.text })),
+        ..wire::Body::default()
+    }
+}
+
+/// Whether a message was written in a life from a record on.
+fn is_of(record: &wire::StoredMessage, of: Option<(Incarnation, u64)>) -> bool {
+    let id = MessageId::try_from(record.id.as_slice()).ok();
+    of.zip(id).is_some_and(|((life, from), id)| id.incarnation() == life && id.seq() >= from)
 }
 
 /// What a receipt says of messages that were written: nobody has others.

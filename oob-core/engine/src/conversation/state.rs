@@ -73,6 +73,11 @@ impl Conversations {
         Ok(conversations)
     }
 
+    /// Every conversation there is.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &ConversationId> {
+        self.all.keys()
+    }
+
     /// Makes a conversation known if it is not.
     pub(super) fn begin(
         &mut self,

@@ -384,6 +384,8 @@ impl Peer {
             next_out: 0,
             next_in: n.saturating_add(1),
             last: (incarnation, message.seq),
+            // Begun before the device lost its state, and under way since.
+            retired: self.life.is_some_and(|life| life != incarnation),
             begun_in: None,
         });
         let many = self.sessions.len().saturating_sub(SESSIONS);

@@ -37,6 +37,8 @@ pub(super) struct Peer {
     pub(super) sessions: Vec<Olm>,
     /// Messages that wait for their turn, by session.
     pub(super) waiting: BTreeMap<[u8; 32], u64>,
+    /// The life the device is in, once it began another one.
+    pub(super) life: Option<Incarnation>,
     pub(super) dirty: bool,
 }
 
@@ -68,6 +70,8 @@ pub(super) struct Olm {
     pub(super) next_in: u64,
     /// Record that brought the newest message opened, and the life it is of.
     pub(super) last: (Incarnation, u64),
+    /// The other device has lost it: it still opens what was under way, and nothing is sent on it.
+    pub(super) retired: bool,
     /// The life in which the other device said that it has this session. Not kept: after a start it says so again.
     pub(super) begun_in: Option<Incarnation>,
 }
@@ -79,7 +83,7 @@ impl Peers {
         let unreadable = || RecordError::Unreadable { area: AREA };
         let Some(bytes) = store.secret(&stored::peer_secret(device))? else { return Ok(()) };
         let raw: wire::StoredPeer = stored::decode(&bytes, AREA)?;
-        let mut peer = Peer::default();
+        let mut peer = Peer { life: raw.life.map(Incarnation), ..Peer::default() };
         if let Some(out) = raw.out {
             let state = Zeroizing::new(out.state);
             peer.out = Some(OutEnd {
@@ -106,6 +110,7 @@ impl Peers {
                 next_out: olm.next_out,
                 next_in: olm.next_in,
                 last: (Incarnation(olm.last_incarnation), olm.last_seq),
+                retired: olm.retired,
                 begun_in: None,
             });
         }
@@ -117,6 +122,34 @@ impl Peers {
             end.refresh_tags(device, &mut self.tags);
         }
         self.peers.insert(*device, peer);
+        Ok(())
+    }
+
+    /// Takes note that a device began another life, for which it has no ratchet of the one before: what is sent to it goes
+    /// over a channel and a session of their own. What it sent before still opens.
+    pub(crate) fn retire(&mut self, device: &DeviceId, life: Incarnation) {
+        let peer = self.peers.entry(*device).or_default();
+        peer.life = Some(life);
+        peer.out = None;
+        for olm in peer.sessions.iter_mut().filter(|olm| olm.last.0 != life) {
+            olm.retired = true;
+        }
+        peer.dirty = true;
+    }
+
+    /// Forgets every session with everybody, and what waits for its turn in them: they may have been used beyond what is
+    /// known here.
+    pub(crate) fn forget_all(&mut self, store: &mut Store) -> Result<(), RecordError> {
+        for id in self.peers.values().flat_map(|peer| peer.waiting.keys()) {
+            let bag = stored::held_olm(id);
+            for (n, _) in store.scan(&bag, .., oob_store::Order::Ascending, usize::MAX)? {
+                store.delete(&bag, n);
+            }
+        }
+        for name in store.secret_names(stored::PEER_PREFIX) {
+            store.delete_secret(&name);
+        }
+        *self = Self::default();
         Ok(())
     }
 
@@ -196,6 +229,7 @@ impl Peer {
                     next_in: olm.next_in,
                     last_seq: olm.last.1,
                     last_incarnation: olm.last.0.0,
+                    retired: olm.retired,
                 })
                 .collect(),
             waiting: self
@@ -206,6 +240,7 @@ impl Peer {
                     count: *count,
                 })
                 .collect(),
+            life: self.life.map(|life| life.0),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Sealing one message for one device.
 
-use super::peer::{Olm, OutEnd, Peer, Peers};
+use super::peer::{Olm, OutEnd, Peer, Peers, SESSIONS};
 use crate::{cx::Cx, own::Identity};
 use oob_crypto::{Bundle, FirstContact, OutChannel, PairSession, Sealed};
 use oob_proto::{DeviceId, Incarnation, Message, OrgId, wire};
@@ -83,7 +83,7 @@ impl Peer {
     /// The session to send on: of all, the one whose initiator has the lower DeviceId, so that after a simultaneous
     /// first contact both sides settle on the same; the newest of those.
     fn session_to_send(&mut self, with: &Sealing<'_>) -> Result<&mut Olm, SealError> {
-        if self.sessions.is_empty() {
+        if self.sessions.iter().all(|olm| olm.retired) {
             let session = PairSession::outbound(&with.identity.olm, with.bundle)
                 .map_err(|_| SealError::Keys)?;
             let id = session.id();
@@ -94,12 +94,16 @@ impl Peer {
                 next_out: 0,
                 next_in: 0,
                 last: (Incarnation(0), 0),
+                retired: false,
                 begun_in: None,
             });
+            let many = self.sessions.len().saturating_sub(SESSIONS);
+            self.sessions.drain(..many);
         }
         let lower_is_ours = with.identity.device < *with.to;
-        let best = self.sessions.iter().rposition(|olm| olm.ours == lower_is_ours);
-        let best = best.unwrap_or(self.sessions.len().saturating_sub(1));
+        let best = self.sessions.iter().rposition(|olm| !olm.retired && olm.ours == lower_is_ours);
+        let best = best.or_else(|| self.sessions.iter().rposition(|olm| !olm.retired));
+        let best = best.ok_or(SealError::Keys)?;
         self.sessions.get_mut(best).ok_or(SealError::Keys)
     }
 

@@ -68,6 +68,8 @@ pub(crate) struct Told {
 /// A Have whose signature holds.
 #[derive(Debug)]
 pub(crate) struct HaveClaim {
+    pub(crate) life: Incarnation,
+    pub(crate) generation: u32,
     pub(crate) number: u64,
     pub(crate) told: Vec<Told>,
 }
@@ -102,7 +104,12 @@ impl HaveClaim {
             known.union(have);
         }
         let told = told.into_iter().map(|(key, (have, known))| Told { key, have, known });
-        Some(Self { number: raw.number, told: told.collect() })
+        Some(Self {
+            life: Incarnation(raw.incarnation),
+            generation: raw.r#gen,
+            number: raw.number,
+            told: told.collect(),
+        })
     }
 }
 

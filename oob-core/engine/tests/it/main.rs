@@ -11,6 +11,7 @@ mod liars;
 mod removal;
 mod replays;
 mod restart;
+mod restored;
 mod roster;
 mod sim;
 mod theft;

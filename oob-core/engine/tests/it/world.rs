@@ -54,6 +54,8 @@ pub(crate) struct World {
     pub(crate) mono_ms: u64,
     /// What was given to the mesh, and by whom.
     pub(crate) published: Vec<(usize, Vec<u8>)>,
+    /// The same, ever.
+    pub(crate) spoken: Vec<Vec<u8>>,
     /// The mesh loses everything.
     pub(crate) deaf: bool,
     next_link: u64,
@@ -73,6 +75,7 @@ impl World {
             wire: Vec::new(),
             mono_ms: 0,
             published: Vec::new(),
+            spoken: Vec::new(),
             deaf: false,
             next_link: 1,
         };
@@ -153,7 +156,10 @@ impl World {
                     self.wire.push(flying.clone());
                     self.flying.push_back(flying);
                 }
-                Effect::Publish { frame } => self.published.push((device, frame)),
+                Effect::Publish { frame } => {
+                    self.spoken.push(frame.clone());
+                    self.published.push((device, frame));
+                }
                 Effect::Close { link, .. } => self.cut(link),
                 _ => {}
             }

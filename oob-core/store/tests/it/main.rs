@@ -10,6 +10,7 @@ mod ground;
 mod kill;
 mod model;
 mod parsing;
+mod recovery;
 mod rot;
 mod writer;
 

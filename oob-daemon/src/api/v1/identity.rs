@@ -1,7 +1,7 @@
 //! `me` and `members`.
 
 use super::{Answer, Reply, Shared};
-use crate::schema::{Me, Member, Members};
+use crate::schema::{Me, Member, Members, Stamp};
 use axum::extract::State;
 
 pub(super) async fn me(State(shared): State<Shared>) -> Reply<Me> {
@@ -36,6 +36,7 @@ impl From<oob_core::Identity> for Me {
             home: me.home.display().to_string(),
             name: me.name,
             org_name,
+            restored: me.restored.map(Stamp::from),
         }
     }
 }

@@ -1,7 +1,10 @@
 //! The folder: whose it is, whether the store in it has its form, and whether there is room.
 
 use super::{advice, fine, wrong};
-use crate::{schema::Check, settings::Home};
+use crate::{
+    schema::{Check, Stamp},
+    settings::Home,
+};
 use oob_core::{ErrorKind, Node};
 use std::{
     fs,
@@ -105,6 +108,29 @@ pub(super) fn store(home: &Home) -> Check {
             NAME,
             error.to_string(),
             error.hint().unwrap_or_else(|| "put the whole folder back as it was".into()),
+        ),
+    }
+}
+
+/// What there is to go back to, and what was put aside.
+pub(super) fn copies(path: &Path) -> Check {
+    const NAME: &str = "copies";
+    let kept = Node::keepsakes(path);
+    let snapshots = match (kept.snapshots, kept.newest) {
+        (0, _) | (_, None) => {
+            "no snapshot yet; the daemon writes one when it is stopped, and every day".to_owned()
+        }
+        (1, Some(newest)) => format!("one snapshot, written {}", Stamp::from(newest).local()),
+        (many, Some(newest)) => {
+            format!("{many} snapshots, the newest written {}", Stamp::from(newest).local())
+        }
+    };
+    match kept.quarantined.last() {
+        None => fine(NAME, snapshots),
+        Some(newest) => advice(
+            NAME,
+            format!("{snapshots}; a store that was put aside lies in {}", newest.display()),
+            "once nothing is missed any more, remove it: it holds old messages and keys",
         ),
     }
 }

@@ -20,7 +20,12 @@ const FOUND: u8 = 10;
 pub(super) async fn run(home: &Home, printer: &Printer) -> Result<ExitCode, Failure> {
     let progress = Progress::start(printer, "looking");
     let running = daemon::look(home).await;
-    let mut checks = vec![home::folder(home), home::store(home), home::disk(home.path())];
+    let mut checks = vec![
+        home::folder(home),
+        home::store(home),
+        home::copies(home.path()),
+        home::disk(home.path()),
+    ];
     checks.push(running.check());
     checks.push(daemon::faults(home, running.told()));
     checks.extend(network::port(running.told()));

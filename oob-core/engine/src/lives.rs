@@ -1,0 +1,274 @@
+//! Lives of a device: what happens when one loses its ratchets and counters, here or elsewhere (docs/protocol.md, section
+//! 6.5).
+//!
+//! A store that was put back from a copy knows neither how far its counters had got nor the ratchets, so the device begins
+//! another life. The others see that by its newest bundle, which is signed, and need no other word: what the device did not
+//! say that it has is sealed again for it. A home put back as a whole looks like what it was; there the others tell. A
+//! neighbour shows a device its own signed words that lie beyond what it says now, and only its own signature convinces it.
+
+use crate::{
+    cx::Cx,
+    effect::Effect,
+    model::{Device, LinkId},
+    roster::{BundleClaim, RelayClaim},
+    state::State,
+    stored::{self, RecordError},
+    sync::HaveClaim,
+};
+use oob_crypto::{PublicKey, signed::verify};
+use oob_proto::{
+    DeviceId, Incarnation, Message, OrgId,
+    signing::SignedType,
+    wire::{self, Frame, frame::Kind},
+};
+
+/// What a device lacks is sealed again for it at most this often: one that begins a life every second must not have others
+/// seal thousands of messages each time.
+const AGAIN_MS: u64 = 60_000;
+
+/// Words of neighbours kept to be shown to them; a device has fewer streams.
+const HAVES: usize = 64;
+
+/// How long nothing goes out while a neighbour owes the proof of what it says. Without one its word counts for nothing.
+const PROOF_MS: u64 = 10_000;
+
+/// How often one neighbour's word may have that effect.
+const PROOF_EVERY_MS: u64 = 3_600_000;
+
+impl State {
+    /// Begins another life of this device: nothing of the one before is sent any more, no session goes on, and everybody is
+    /// sent again what they did not say that they have.
+    pub(crate) fn renew(
+        &mut self,
+        cx: &mut Cx<'_>,
+        bundle_floor: u64,
+        doubtful_from: Option<u64>,
+    ) -> Result<(), RecordError> {
+        let before = self.life.incarnation;
+        cx.store.delete(&stored::own(), stored::OWN_FORMER);
+        self.life.renew(cx.rng, bundle_floor, cx.now.wall_ms);
+        self.peers.forget_all(cx.store)?;
+        self.outbox.clear(cx.store);
+        (self.changed, self.rekeyed) = (true, true);
+        let Some(org) = self.org_id() else { return Ok(()) };
+        self.life.certify(&self.identity, &org, cx.now.wall_ms);
+        let secrets = self.life.publish_bundle(cx, &self.identity, &org);
+        self.bundles.publish(cx, secrets);
+        self.keep_own_keys(cx);
+        let me = self.identity.device;
+        let devices: Vec<Device> = self
+            .organisation
+            .iter()
+            .flat_map(|organisation| organisation.roster().view.devices.values().cloned())
+            .collect();
+        // First those that keep their ids, while nothing is written in this life yet.
+        for device in devices.iter().filter(|device| device.id != me) {
+            self.seal_again(cx, device, doubtful_from.map(|from| (before, from)))?;
+        }
+        if let Some(from) = doubtful_from {
+            self.with_direct(|direct, post| direct.write_anew(cx, post, before, from))
+                .transpose()?;
+        }
+        Ok(())
+    }
+
+    /// Takes note that a device began another life: it has none of the ratchets it had.
+    pub(crate) fn lost_its_ratchets(
+        &mut self,
+        cx: &mut Cx<'_>,
+        device: &DeviceId,
+        life: Incarnation,
+    ) {
+        self.peers.retire(device, life);
+        self.outbox.settle(cx.store, device, |_| true);
+        self.lost.insert(*device);
+        self.have_changed(cx.now.mono_ms);
+    }
+
+    /// Seals again what those lack who lost their ratchets.
+    pub(crate) fn send_again(&mut self, cx: &mut Cx<'_>) -> Result<(), RecordError> {
+        for id in self.lost.clone() {
+            let last = self.sent_again.get(&id);
+            if last.is_some_and(|last| cx.now.mono_ms.saturating_sub(*last) < AGAIN_MS) {
+                continue;
+            }
+            self.lost.remove(&id);
+            self.sent_again.insert(id, cx.now.mono_ms);
+            if let Some(device) = self.device(&id) {
+                self.seal_again(cx, &device, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn seal_again(
+        &mut self,
+        cx: &mut Cx<'_>,
+        device: &Device,
+        but: Option<(Incarnation, u64)>,
+    ) -> Result<(), RecordError> {
+        let sealed = self.with_direct(|direct, post| direct.seal_again(cx, post, device, but));
+        sealed.transpose().map(drop)
+    }
+
+    /// Looks at an own relay certificate that somebody else had; returns whether it is one. A generation of this life that
+    /// was never made here was made by whoever went on with it.
+    pub(crate) fn own_cert_met(&mut self, org: &OrgId, signed: &wire::Signed) -> bool {
+        let own = self.identity.dsk.public();
+        let Ok(claim) = RelayClaim::parse(org, &own, signed) else { return false };
+        if claim.incarnation == self.life.incarnation && claim.generation > self.life.rlk_gen {
+            self.is_behind(0);
+        }
+        true
+    }
+
+    /// Looks at an own bundle that somebody else had; returns whether it is one.
+    pub(crate) fn own_bundle_met(&mut self, org: &OrgId, signed: &wire::Signed) -> bool {
+        let own = self.identity.dsk.public();
+        let Ok(claim) = BundleClaim::parse(org, &own, &self.identity.olm.identity(), signed) else {
+            return false;
+        };
+        if claim.seq >= self.life.next_bundle() {
+            self.is_behind(claim.seq.saturating_add(1));
+        }
+        true
+    }
+
+    /// Looks at a Have that may be this device's own; none if it is another's, else whether it is good.
+    pub(crate) fn own_have_met(&mut self, org: &OrgId, signed: &wire::Signed) -> Option<bool> {
+        let raw = wire::Have::decode(signed.payload.as_slice()).ok()?;
+        if raw.device != self.identity.device.as_bytes() {
+            return None;
+        }
+        let signers = self.life.relay_certs().filter_map(|cert| {
+            let cert = wire::RelayCert::decode(cert.payload.as_slice()).ok()?;
+            let same = (cert.incarnation, cert.r#gen) == (raw.incarnation, raw.r#gen);
+            same.then(|| PublicKey::parse(&cert.rlk).ok())?
+        });
+        let mut signers = signers.collect::<Vec<_>>().into_iter();
+        // Of a generation that is not known here: its certificate says what there is to say.
+        let Some(signer) = signers.next() else { return Some(true) };
+        if verify(SignedType::Have, org, signed, &[signer]).is_err() {
+            return Some(false);
+        }
+        if raw.incarnation == self.life.incarnation.0 && raw.number > self.life.have_number() {
+            self.is_behind(0);
+        }
+        Some(true)
+    }
+
+    /// What to tell a neighbour of its own last word.
+    pub(crate) fn have_mark(&self, device: &DeviceId) -> Option<wire::HaveMark> {
+        let (life, number, _) = self.last_haves.get(device)?;
+        Some(wire::HaveMark { incarnation: life.0, number: *number })
+    }
+
+    /// Takes what a neighbour says of this device's last word. Anybody can say so, so it convinces nobody: it has this device
+    /// wait a moment for its own signature, which the neighbour then shows.
+    pub(crate) fn heard_of_own(&mut self, cx: &Cx<'_>, from: &Device, hello: &wire::Hello) {
+        let Some(yours) = &hello.yours else { return };
+        let ours = yours.incarnation == self.life.incarnation.0;
+        if ours && yours.number == self.life.have_number() {
+            self.life.vouched();
+        }
+        let later = ours && yours.number > self.life.have_number();
+        let now_ms = cx.now.mono_ms;
+        let last = self.held_back_by.get(&from.id);
+        if !later || last.is_some_and(|last| now_ms.saturating_sub(*last) < PROOF_EVERY_MS) {
+            return;
+        }
+        self.held_back_by.insert(from.id, now_ms);
+        self.held_back_ms = now_ms.saturating_add(PROOF_MS);
+    }
+
+    /// Whether nothing of this device's own goes out just now.
+    pub(crate) fn holds_back(&self, now_ms: u64) -> bool {
+        now_ms < self.held_back_ms
+    }
+
+    /// Ends the wait for a proof that did not come.
+    pub(crate) fn hold_back_no_longer(&mut self, now_ms: u64) {
+        if self.held_back_ms > 0 && !self.holds_back(now_ms) {
+            self.held_back_ms = 0;
+        }
+    }
+
+    fn is_behind(&mut self, bundle_floor: u64) {
+        self.behind = Some(self.behind.unwrap_or(0).max(bundle_floor));
+    }
+
+    /// Keeps a neighbour's word, and shows it a later one of its own if it comes back with an older.
+    pub(crate) fn keep_have(
+        &mut self,
+        cx: &mut Cx<'_>,
+        link: LinkId,
+        from: &Device,
+        claim: &HaveClaim,
+        signed: &wire::Signed,
+        first: bool,
+    ) {
+        if let Some((life, number, later)) = self.last_haves.get(&from.id)
+            && *life == claim.life
+            && *number >= claim.number
+        {
+            if first && later != signed {
+                let later = later.clone();
+                let cert = self.directory.newest_relay(&from.id, claim.life);
+                let cert = cert.filter(|(generation, _)| *generation > claim.generation);
+                let cert = cert.map(|(_, cert)| Kind::RelayCert(cert.clone()));
+                for kind in cert.into_iter().chain([Kind::Have(later)]) {
+                    show(cx, link, kind);
+                }
+            }
+            return;
+        }
+        if self.last_haves.len() >= HAVES && !self.last_haves.contains_key(&from.id) {
+            self.last_haves.pop_first();
+        }
+        self.last_haves.insert(from.id, (claim.life, claim.number, signed.clone()));
+    }
+
+    /// Puts a neighbour's last word where it is written with the rest that is known of it: its stream ended.
+    pub(crate) fn store_have(&mut self, device: &DeviceId) {
+        if let Some((_, _, signed)) = self.last_haves.get(device) {
+            self.neighbours.entry(*device).or_default().have = Some(signed.clone());
+        }
+    }
+
+    /// Shows a neighbour that greets with older keys its own newest certificate of that life.
+    pub(crate) fn show_own_cert(
+        &mut self,
+        cx: &mut Cx<'_>,
+        link: LinkId,
+        from: &Device,
+        hello: &wire::Hello,
+    ) {
+        let shown = hello.relay_certs.last();
+        let shown = shown.and_then(|cert| RelayClaim::parse(&self.org_id()?, &from.dsk, cert).ok());
+        let Some(shown) = shown else { return };
+        if let Some((generation, cert)) = self.directory.newest_relay(&from.id, shown.incarnation)
+            && generation > shown.generation
+        {
+            let cert = cert.clone();
+            show(cx, link, Kind::RelayCert(cert));
+        }
+    }
+
+    /// Shows a neighbour that offers an older bundle its own newest one.
+    pub(crate) fn show_own_bundle(&mut self, cx: &mut Cx<'_>, link: Option<LinkId>, of: &DeviceId) {
+        let Some(link) = link.and_then(|link| self.links.get_mut(link)) else { return };
+        if link.device != *of {
+            return;
+        }
+        let link = link.id;
+        if let Some(newest) = self.directory.signed_bundle(of) {
+            let newest = newest.clone();
+            show(cx, link, Kind::Bundle(newest));
+        }
+    }
+}
+
+fn show(cx: &mut Cx<'_>, link: LinkId, kind: Kind) {
+    let frame = Frame::new(kind).encode_to_vec();
+    cx.out.effects.push(Effect::Send { link, frame });
+}
