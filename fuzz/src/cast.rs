@@ -1,7 +1,10 @@
-//! A small organisation, made once: Dana founded it, Sam is a member, one invitation is open and Mallory holds it. Sam and
-//! Mallory, and for [`Hand::Admin`] Dana too, are the attacker: their keys are known here.
+//! A small organisation, made once: Dana founded it, Sam and Rosa are members, one invitation is open and Mallory holds it.
+//! Sam and Mallory, and for [`Hand::Admin`] Dana too, are the attacker: their keys are known here.
 
-use oob_crypto::{DhPublic, PublicKey, SigningKey, invite_key, op_hash, signed::sign};
+use oob_crypto::{
+    DhPublic, DhSecret, EpochSecret, OlmAccount, PublicKey, SigningKey, invite_key, op_hash,
+    signed::sign,
+};
 use oob_engine::{
     Engine, Outcome,
     effect::{Answer, CommandError, Effect},
@@ -10,11 +13,11 @@ use oob_engine::{
     model::{Name, Now, Role},
 };
 use oob_proto::{
-    DeviceId, Incarnation, Message, OpHash, OrgId, TransportKey, limits,
+    DeviceId, Incarnation, MemberId, Message, OpHash, OrgId, TransportKey, limits,
     signing::SignedType,
     wire::{self, Frame, frame::Kind, op_body},
 };
-use oob_store::{Passphrase, Store, backend::CrashDisk};
+use oob_store::{Area, Bag, Order, Passphrase, Store, backend::CrashDisk};
 use rand::{Rng as _, SeedableRng, rngs::StdRng};
 use std::sync::LazyLock;
 
@@ -47,11 +50,15 @@ pub struct Cast {
     pub org: OrgId,
     pub dana: Person,
     pub sam: Person,
+    pub rosa: Person,
     pub mallory: Person,
     pub admin: SigningKey,
-    /// Sam's relay key and life.
+    /// What else Sam has on his disk.
+    pub loot: Loot,
+    /// Sam's relay key, life and first bundle.
     pub rlk: SigningKey,
     pub life: Incarnation,
+    pub bundle: wire::PrekeyBundle,
     /// The whole log, parents first.
     pub ops: Vec<wire::Op>,
     /// Mallory's invitation, and the key derived from it.
@@ -61,6 +68,14 @@ pub struct Cast {
     /// The request that admits Mallory, and the answer to it.
     pub request: wire::JoinRequest,
     pub answer: wire::JoinAnswer,
+}
+
+/// Secrets out of Sam's own store.
+pub struct Loot {
+    pub dnk: DhSecret,
+    pub olm: Vec<u8>,
+    /// The epoch everybody sends under.
+    pub epoch: EpochSecret,
 }
 
 /// Who signs an operation.
@@ -90,11 +105,28 @@ impl Person {
 
     /// Starts the device on a copy of its disk: whatever happens, the next one starts from the same.
     pub fn start(&self) -> Engine {
-        open(&self.disk.image(), self.seed + AS_A_COPY)
+        self.start_on(&self.copy(), NOW, 0)
+    }
+
+    /// Returns a copy of its disk.
+    pub fn copy(&self) -> CrashDisk {
+        self.disk.image()
+    }
+
+    /// Starts the device on a copy of its disk that is somebody's to keep, for the so-many-th time.
+    pub fn start_on(&self, copy: &CrashDisk, now: Now, before: u64) -> Engine {
+        let rng = Box::new(StdRng::seed_from_u64(self.seed + AS_A_COPY + 1_000 * before));
+        Engine::open(store(copy), rng, now).expect("its own state")
+    }
+
+    /// Returns who this is in an organisation.
+    pub fn member(&self, org: &OrgId) -> MemberId {
+        oob_crypto::member_id(org, &self.uik.public())
     }
 
     fn start_for_good(&self) -> Engine {
-        open(&self.disk, self.seed + FOR_GOOD)
+        let rng = Box::new(StdRng::seed_from_u64(self.seed + FOR_GOOD));
+        Engine::open(store(&self.disk), rng, NOW).expect("its own state")
     }
 
     pub fn transport_key(&self) -> TransportKey {
@@ -102,13 +134,32 @@ impl Person {
     }
 }
 
+impl Loot {
+    fn of(person: &Person) -> Self {
+        let store = store(&person.copy());
+        let own = store.get(&Bag::new(Area(1), &[]), 0).expect("it reads").expect("an identity");
+        let own = wire::StoredIdentity::decode(own.as_slice()).expect("an identity");
+        let epochs = store.scan(&Bag::new(Area(3), &[]), .., Order::Ascending, 9).expect("epochs");
+        let core = epochs.into_iter().find_map(|(_, bytes)| {
+            let epoch = wire::StoredEpoch::decode(bytes.as_slice()).expect("an epoch");
+            (epoch.ring == 0).then(|| epoch.secret.as_slice().try_into().expect("32 bytes"))
+        });
+        Self {
+            dnk: DhSecret::from_secret(own.dnk.as_slice().try_into().expect("32 bytes")),
+            olm: own.olm_account,
+            epoch: EpochSecret::from_secret(&core.expect("an epoch of the core")),
+        }
+    }
+
+    /// The account that Sam's certificate names.
+    pub fn account(&self) -> OlmAccount {
+        OlmAccount::from_secret(&self.olm).expect("Sam's own")
+    }
+}
+
 fn store(disk: &CrashDisk) -> Store {
     let rng = StdRng::seed_from_u64(99);
     Store::with_backend(disk.parts(), &Passphrase::new(""), rng).expect("a disk in memory").store
-}
-
-fn open(disk: &CrashDisk, seed: u64) -> Engine {
-    Engine::open(store(disk), Box::new(StdRng::seed_from_u64(seed)), NOW).expect("its own state")
 }
 
 /// Returns the key made from the given 32 bytes of a generator's stream: the engine draws its own keys first of all.
@@ -158,7 +209,7 @@ impl Cast {
         const DANA: u64 = 1;
         const SAM: u64 = 2;
         let (dana, sam) = (Person::new(DANA, "Dana"), Person::new(SAM, "Sam"));
-        let mallory = Person::new(3, "Mallory");
+        let (mallory, rosa) = (Person::new(3, "Mallory"), Person::new(4, "Rosa"));
 
         let mut at_dana = dana.start_for_good();
         let name = Name::parse("Harbour Clinic").expect("a name");
@@ -169,16 +220,11 @@ impl Cast {
             Ok(Answer::Proof(proof)) => proof,
             other => panic!("{other:?}"),
         };
-        let mut at_sam = sam.start_for_good();
-        let invite = invite(&mut at_dana);
-        let joining = prepare(&mut at_sam, &dana, &invite, proof.clone());
-        let answer = admit(&mut at_dana, &sam, joining.clone());
-        let sams = request_of(&joining);
-        let finish = Command::FinishJoin { answer: *answer.expect("Sam is admitted") };
-        assert!(matches!(ask(&mut at_sam, finish), Ok(Answer::Org { .. })));
+        let sams = joins(&sam, &dana, &mut at_dana, &proof);
+        joins(&rosa, &dana, &mut at_dana, &proof);
 
-        let link = self::invite(&mut at_dana);
-        drop((at_dana, at_sam));
+        let link = invite(&mut at_dana);
+        drop(at_dana);
         let mut at_mallory = mallory.start_for_good();
         let joining = prepare(&mut at_mallory, &dana, &link, proof.clone());
         drop(at_mallory);
@@ -190,18 +236,23 @@ impl Cast {
             _ => None,
         });
         let admin = find_key(DANA + FOR_GOOD, &founder.expect("the log begins with Genesis"));
+        let bundle = sams.bundle.expect("a request has one").payload;
+        let bundle = wire::PrekeyBundle::decode(bundle.as_slice()).expect("a bundle");
         let cert = sams.relay_cert.expect("a request has one").payload;
         let cert = wire::RelayCert::decode(cert.as_slice()).expect("a certificate");
         let rlk = find_key(SAM + FOR_GOOD, &cert.rlk);
         let secret = link.secret.as_slice().try_into().expect("32 bytes");
         Self {
             org,
+            loot: Loot::of(&sam),
             dana,
             sam,
+            rosa,
             mallory,
             admin,
             rlk,
             life: Incarnation(cert.incarnation),
+            bundle,
             ops,
             invite_key: invite_key(secret),
             link,
@@ -219,9 +270,10 @@ impl Cast {
         }
     }
 
-    /// Returns the header that continues a key's chain at the heads of the log.
-    pub fn next_header(&self, author: &PublicKey) -> wire::OpHeader {
-        let headers: Vec<(OpHash, wire::OpHeader)> = self.ops.iter().filter_map(header).collect();
+    /// Returns the header that continues a key's chain at the heads of the log and some operations more.
+    pub fn next_header(&self, author: &PublicKey, more: &[wire::Op]) -> wire::OpHeader {
+        let headers: Vec<(OpHash, wire::OpHeader)> =
+            self.ops.iter().chain(more).filter_map(header).collect();
         let parents: Vec<&Vec<u8>> =
             headers.iter().flat_map(|(_, h)| h.prev.iter().chain([&h.self_prev])).collect();
         let last = headers.iter().rfind(|(_, h)| h.author == author.as_bytes());
@@ -295,6 +347,22 @@ fn invite(at: &mut Engine) -> wire::InviteLink {
         Ok(Answer::Invited { link, .. }) => *link,
         other => panic!("{other:?}"),
     }
+}
+
+/// Has somebody admitted for good; returns the request.
+fn joins(
+    who: &Person,
+    dana: &Person,
+    at_dana: &mut Engine,
+    proof: &wire::JoinProof,
+) -> wire::JoinRequest {
+    let mut at = who.start_for_good();
+    let invite = invite(at_dana);
+    let joining = prepare(&mut at, dana, &invite, proof.clone());
+    let answer = admit(at_dana, who, joining.clone());
+    let finish = Command::FinishJoin { answer: *answer.expect("it is admitted") };
+    assert!(matches!(ask(&mut at, finish), Ok(Answer::Org { .. })));
+    request_of(&joining)
 }
 
 /// Makes a request by a link, after a look at what the admitter shows.

@@ -14,7 +14,10 @@ use oob_proto::{
     DeviceId, Incarnation, Message, OrgId, link as links,
     wire::{Envelope, Frame, InviteLink},
 };
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+};
 
 /// Secrets of nobody and what was sealed to them, written by version 1.
 const FIXTURE: &str = include_str!("../../oob-core/crypto/tests/fixtures/version-1.txt");
@@ -98,6 +101,31 @@ pub fn sealed_by_a_member(genuine: bool) -> Vec<u8> {
     let (envelope, _) = seal(&mut rand::rng(), &keys, 7, &head, vec![0; class.len()])
         .expect("the length is that of the class");
     envelope.encode_to_vec()
+}
+
+/// The keys that [`envelope`] screens with.
+pub(crate) fn screen_keys() -> Arc<ScreenKeys> {
+    static KEYS: LazyLock<Arc<ScreenKeys>> = LazyLock::new(|| Arc::new(AUTHOR.keys()));
+    Arc::clone(&KEYS)
+}
+
+/// Seals an envelope that has no origin as the member's whom [`envelope`] knows.
+pub(crate) fn seal_as_a_member(envelope: Envelope, seq: u64) -> Option<Envelope> {
+    let head = Head::parse(&envelope.head).ok()?;
+    let mut ct = envelope.ct;
+    ct.resize(head.class.len(), 0);
+    let header_key = AUTHOR.epoch.header_key();
+    let keys = EnvelopeKeys {
+        org: &OrgId::from(ORG),
+        epoch: AUTHOR.epoch.id(),
+        header_key: &header_key,
+        device: &AUTHOR.device,
+        incarnation: LIFE,
+        rlk_gen: 0,
+        rlk: &AUTHOR.rlk,
+    };
+    let mut rng = <rand::rngs::StdRng as rand::SeedableRng>::seed_from_u64(seq);
+    Some(seal(&mut rng, &keys, seq, &head, ct).ok()?.0)
 }
 
 /// What reaches somebody who was away, and what follows: everything that only his keys open.

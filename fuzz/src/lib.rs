@@ -4,8 +4,18 @@
 // layer: who knocks
 mod cast;
 // layer: doors
+mod air;
+mod disk;
 mod doors;
 mod rules;
+// layer: programs
+mod forge;
+mod member;
+mod order;
 
+pub use air::{address, beacon, gossip, line, split};
+pub use disk::disk;
 pub use doors::{contact, envelope, fixture, frame, link, sealed_by_a_member};
+pub use member::{heard, member, names};
+pub use order::order;
 pub use rules::{join, op, stream};

@@ -41,23 +41,38 @@ pub fn stream(bytes: &[u8]) -> bool {
 }
 
 fn screened(dana: &Engine, bytes: &[u8], number: u64) -> Screened {
-    let keys = dana.snapshot().screening.clone();
     let kind = match Frame::read(bytes).map(|frame| frame.kind) {
         Ok(Some(kind)) => kind,
         Ok(None) | Err(_) => return Screened::Refused(Refusal::Malformed),
     };
     let Kind::Envelope(envelope) = kind else { return Screened::Other(kind) };
     let envelope = if envelope.origin.is_empty() {
+        let keys = dana.snapshot().screening.clone();
         let (epoch, header_key) = keys.headers.first().expect("there is an epoch");
         seal_as_sam(envelope, *epoch, header_key, number)
     } else {
         Some(envelope)
     };
-    match envelope.map(|envelope| screen(&keys, envelope)) {
-        Some(Verdict::Accept(verified)) => Screened::Envelope(verified),
-        Some(Verdict::NotYet(_)) => Screened::Refused(Refusal::NotInTime),
-        Some(Verdict::Refuse(refusal)) => Screened::Refused(refusal),
+    match envelope {
+        Some(envelope) => screened_envelope(dana, envelope),
         None => Screened::Refused(Refusal::Malformed),
+    }
+}
+
+/// What screening makes of a frame at somebody's.
+pub(crate) fn screened_by(at: &Engine, bytes: &[u8]) -> Screened {
+    match Frame::read(bytes).map(|frame| frame.kind) {
+        Ok(Some(Kind::Envelope(envelope))) => screened_envelope(at, envelope),
+        Ok(Some(kind)) => Screened::Other(kind),
+        Ok(None) | Err(_) => Screened::Refused(Refusal::Malformed),
+    }
+}
+
+fn screened_envelope(at: &Engine, envelope: wire::Envelope) -> Screened {
+    match screen(&at.snapshot().screening, envelope) {
+        Verdict::Accept(verified) => Screened::Envelope(verified),
+        Verdict::NotYet(_) => Screened::Refused(Refusal::NotInTime),
+        Verdict::Refuse(refusal) => Screened::Refused(refusal),
     }
 }
 
@@ -86,24 +101,7 @@ fn seal_as_sam(
 
 /// An operation that somebody signs who may write to the log; taken if the log grows by it.
 pub fn op(bytes: &[u8]) -> bool {
-    let Some((hand, rest)) = bytes.split_first() else { return false };
-    let Some((len, rest)) = rest.split_first_chunk::<2>() else { return false };
-    let len = usize::from(u16::from_be_bytes(*len)).min(rest.len());
-    let (over, body) = rest.split_at(len);
-    let hand = match hand % 3 {
-        0 => Hand::Device,
-        1 => Hand::Person,
-        _ => Hand::Admin,
-    };
-    let key = CAST.key(hand);
-    let body = signed_inside(body, key);
-    let mut header = laid_over(&CAST.next_header(&key.public()), over);
-    if header.body_hash.is_empty() {
-        header.body_hash = body_hash(&body).to_vec();
-    }
-    let signed = sign(SignedType::Op, &CAST.org, header.encode_to_vec(), &[key]);
-    let op = wire::Op { header: Some(signed), body };
-
+    let Some(op) = signed_op(bytes, &[], true) else { return false };
     let mut dana = CAST.dana.start();
     give(&mut dana, Input::LinkUp { link: LINK, peer: CAST.sam.transport_key() });
     let before = dana.snapshot().roster.version;
@@ -114,6 +112,27 @@ pub fn op(bytes: &[u8]) -> bool {
     assert_eq!(dana.snapshot().roster.version, after, "the same operation counted twice");
     assert!(dana.snapshot().roster.members.len() >= 2, "an operation removed a member");
     after > before
+}
+
+/// Makes an operation of `whose key u8, u16 length, header, body`, which continues the log and `more`.
+pub(crate) fn signed_op(bytes: &[u8], more: &[wire::Op], admin: bool) -> Option<wire::Op> {
+    let (hand, rest) = bytes.split_first()?;
+    let (len, rest) = rest.split_first_chunk::<2>()?;
+    let len = usize::from(u16::from_be_bytes(*len)).min(rest.len());
+    let (over, body) = rest.split_at(len);
+    let hand = match hand % 3 {
+        0 => Hand::Device,
+        2 if admin => Hand::Admin,
+        _ => Hand::Person,
+    };
+    let key = CAST.key(hand);
+    let body = signed_inside(body, key);
+    let mut header = laid_over(&CAST.next_header(&key.public(), more), over);
+    if header.body_hash.is_empty() {
+        header.body_hash = body_hash(&body).to_vec();
+    }
+    let signed = sign(SignedType::Op, &CAST.org, header.encode_to_vec(), &[key]);
+    Some(wire::Op { header: Some(signed), body })
 }
 
 /// Signs what is inside a body where it holds no signature yet.

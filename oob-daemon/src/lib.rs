@@ -66,6 +66,11 @@ mod demo;
 // layer: what people type and see
 mod cli;
 
+// layer: the fuzzers' ways in
+#[cfg(feature = "doors")]
+#[doc(hidden)]
+pub mod doors;
+
 pub use cli::run;
 pub use failure::Failure;
 pub use launch::{Launch, Launched};

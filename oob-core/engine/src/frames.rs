@@ -108,7 +108,10 @@ impl State {
                     Taken::RECORD
                 }
                 Screened::Refused(refusal) => Taken { record: true, good: !refusal.is_guilt() },
-                Screened::Other(kind) => self.other(cx, id, &device, kind, age_s)?,
+                Screened::Other(kind) => {
+                    cx.out.pressing |= self.presses(id, &kind);
+                    self.other(cx, id, &device, kind, age_s)?
+                }
             };
             let Some(link) = self.links.get_mut(id) else { return Ok(()) };
             if taken.record {
@@ -159,6 +162,16 @@ impl State {
             Screened::Other(_) | Screened::Refused(_) => {}
         }
         Ok(())
+    }
+
+    /// Whether anybody waits for what a frame brings about.
+    fn presses(&mut self, id: LinkId, kind: &Kind) -> bool {
+        match kind {
+            Kind::Release(_) | Kind::Heartbeat(_) | Kind::Nearby(_) => false,
+            // Records wait for it only where none may go out any more.
+            Kind::Credit(_) => self.links.get_mut(id).is_none_or(|link| !link.may_send()),
+            _ => true,
+        }
     }
 
     /// Takes one frame that is no envelope; says whether it counts against credit, and whether a correct neighbour sends it.

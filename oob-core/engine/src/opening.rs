@@ -7,7 +7,7 @@ use crate::{
     model::{Device, LinkId},
     outbox::Carries,
     record::RecordRef,
-    releases::DELAY_MS,
+    releases::{DELAY_MS, goes_out_ms},
     session::{OpenError, Opened},
     state::State,
     stored::RecordError,
@@ -84,6 +84,7 @@ impl State {
                 opened
             }
             Err(OpenError::NotOurs) => {
+                cx.out.pressing = true;
                 if let Some(age_s) = carry {
                     self.pass_on(cx, link, of, &Kind::Envelope(envelope.to_wire()), age_s);
                 }
@@ -104,6 +105,7 @@ impl State {
         match opened {
             Opened::Again => {}
             Opened::Bodies(bodies) => {
+                cx.out.pressing = true;
                 #[cfg(feature = "sim")]
                 let bodies = self.rig.keep(of, bodies);
                 for body in bodies.iter() {
@@ -174,7 +176,7 @@ impl State {
         let life_ms = envelope.head.life.seconds().saturating_mul(1_000);
         let until_ms = cx.elapsed_ms.saturating_add(life_ms);
         let delay_ms = u64::from(cx.rng.next_u32()) % DELAY_MS;
-        let from_ms = cx.elapsed_ms.saturating_add(delay_ms).max(1);
+        let from_ms = goes_out_ms(cx.elapsed_ms, delay_ms);
         self.releases.put(cx.store, of, preimage, until_ms, Some(from_ms));
     }
 

@@ -17,6 +17,16 @@ const KEPT: usize = 131_072;
 /// The longest an own proof is kept back, so that when something is opened says little about who opened it.
 pub(crate) const DELAY_MS: u64 = 30_000;
 
+/// Own proofs go out together, at most this often: each time is a batch of its own, and with one a message there would be a
+/// commit more for each.
+const TOGETHER_MS: u64 = 500;
+
+/// When the proof of what is opened now goes out, so long after it as was drawn.
+pub(crate) fn goes_out_ms(elapsed_ms: u64, delay_ms: u64) -> u64 {
+    let at_ms = elapsed_ms.saturating_add(delay_ms).max(1);
+    at_ms.checked_next_multiple_of(TOGETHER_MS).unwrap_or(at_ms)
+}
+
 /// One proof.
 #[derive(Debug, Clone, Copy)]
 struct Released {

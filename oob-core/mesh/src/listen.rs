@@ -58,6 +58,12 @@ fn refused(text: &str, source: io::Error) -> MeshError {
     }
 }
 
+/// Whether a text is an address to listen on.
+#[cfg(feature = "doors")]
+pub(crate) fn is_address(text: &str) -> bool {
+    parse(text).is_ok()
+}
+
 /// Reads an address to listen on: a multiaddr, or `IP:PORT` for both transports. Port 0 is any free one.
 fn parse(text: &str) -> Result<Vec<Place>, AddressError> {
     let text = text.trim();

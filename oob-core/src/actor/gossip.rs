@@ -4,6 +4,7 @@
 //! writes its own copy. What only the rules can check is not passed on here; they hand it on by the streams if it is news
 //! (gossip takes no bytes twice, so they could not publish what came by it).
 
+use super::failures::Failures;
 use crate::{
     commands::Commands,
     error::Error,
@@ -15,7 +16,7 @@ use oob_engine::{
     input::Arrived,
     snapshot::{Novelty, ScreenKeys, Snapshot},
 };
-use oob_mesh::{Gossip, Mesh, Verdict};
+use oob_mesh::{Gossip, Mesh, Quarantine, Verdict};
 use oob_proto::{DeviceId, TransportKey};
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 use tokio::{
@@ -89,6 +90,8 @@ pub(super) struct Reader {
     pub(super) mesh: Mesh,
     pub(super) commands: Commands,
     pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
+    pub(super) quarantine: Quarantine,
+    pub(super) failures: Failures,
 }
 
 /// What the task remembers.
@@ -102,8 +105,11 @@ struct Memory {
 impl Reader {
     /// Takes gossip until the mesh or the rules have ended.
     pub(super) async fn run(mut self) {
+        let failures = self.failures.clone();
         // An error is the end of the rules; there is nobody to tell it to.
-        let _ = self.read().await;
+        while failures.survive("the reader of gossip", self.read()).await.is_none()
+            && failures.pause().await
+        {}
     }
 
     async fn read(&mut self) -> Result<(), Error> {
@@ -152,7 +158,7 @@ impl Reader {
         memory: &mut Memory,
     ) -> Result<(), Error> {
         let bytes = batch.iter().map(|message| message.data.clone()).collect();
-        let heard = judge_gossip(bytes, keys).await;
+        let heard = judge_gossip(bytes, keys, &self.quarantine).await;
         // The verdicts of a batch first, so that nobody further on waits for our disk.
         let mut for_rules = Vec::new();
         for (message, heard) in batch.into_iter().zip(heard) {
@@ -260,6 +266,28 @@ fn decide(
     }
 }
 
+/// Passes messages of one neighbour, one a millisecond; returns how many were given further, and how many to the rules.
+#[cfg(feature = "doors")]
+pub async fn gossip_door(messages: Vec<Vec<u8>>, keys: Arc<ScreenKeys>) -> (usize, usize) {
+    let (mut memory, start) = (Memory::default(), Instant::now());
+    let (mut further, mut inward) = (0, 0);
+    let quarantine = Quarantine::default();
+    for (number, message) in (0..).zip(messages) {
+        for heard in judge_gossip(vec![message.into()], &keys, &quarantine).await {
+            let now = start + std::time::Duration::from_millis(number);
+            let fate = decide(&mut memory, [1; 32].into(), None, heard, |_| Novelty::New, now);
+            further += usize::from(fate.verdict == Verdict::Accept);
+            inward += usize::from(fate.for_rules.is_some());
+        }
+    }
+    for held in memory.held.values_mut() {
+        held.retry(&keys).await;
+        held.expire(start + crate::screen::HELD_FOR * 2);
+        assert!(held.is_empty(), "something is held for ever");
+    }
+    (further, inward)
+}
+
 /// Waits until the oldest held envelope has waited too long; for ever where nothing is held.
 async fn late(held: &BTreeMap<TransportKey, Held>) {
     match held.values().filter_map(Held::deadline).min() {
@@ -298,7 +326,8 @@ mod tests {
     const B: [u8; 32] = [2; 32];
 
     async fn fate(memory: &mut Memory, keys: &Arc<ScreenKeys>, bytes: Vec<u8>) -> Fate {
-        let heard = judge_gossip(vec![bytes.into()], keys).await.pop().unwrap();
+        let heard =
+            judge_gossip(vec![bytes.into()], keys, &Quarantine::default()).await.pop().unwrap();
         decide(memory, A.into(), None, heard, |_| Novelty::New, Instant::now())
     }
 
@@ -335,7 +364,10 @@ mod tests {
         let keys = keys(&author, true);
         let mut memory = Memory::default();
         let mut fate = async |novelty| {
-            let heard = judge_gossip(vec![sealed(&author, 7)], &keys).await.pop().unwrap();
+            let heard = judge_gossip(vec![sealed(&author, 7)], &keys, &Quarantine::default())
+                .await
+                .pop()
+                .unwrap();
             let fate = decide(&mut memory, A.into(), None, heard, |_| novelty, Instant::now());
             (fate.verdict, fate.for_rules.is_some())
         };
@@ -475,7 +507,9 @@ mod tests {
         let mut snapshot = snapshot();
         snapshot.screening = keys(&author, true);
         let (_sender, snapshots) = watch::channel(Arc::new(snapshot));
-        let reader = Reader { messages, mesh: b.0.clone(), commands, snapshots };
+        let (quarantine, failures) = (b.0.quarantine(), Failures::default());
+        let mesh = b.0.clone();
+        let reader = Reader { messages, mesh, commands, snapshots, quarantine, failures };
         tokio::spawn(reader.run());
         tokio::spawn(async move {
             while let Some(event) = b.1.recv().await {

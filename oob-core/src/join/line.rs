@@ -25,11 +25,11 @@ const FRAME: Duration = Duration::from_secs(15);
 const HANDSHAKE_BYTES: usize = 256;
 
 /// The first byte of a chunk.
-const MORE: u8 = 0;
-const LAST: u8 = 1;
+pub(super) const MORE: u8 = 0;
+pub(super) const LAST: u8 = 1;
 
 /// Plain bytes in one chunk, behind its first byte.
-const CHUNK_BYTES: usize = JOIN_CHUNK_BYTES - 1;
+pub(super) const CHUNK_BYTES: usize = JOIN_CHUNK_BYTES - 1;
 
 /// Longest chunk on the stream, sealed.
 const SEALED_BYTES: usize = JOIN_CHUNK_BYTES + 16;

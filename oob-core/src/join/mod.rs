@@ -21,6 +21,8 @@
 mod admit;
 mod ask;
 mod line;
+#[cfg(feature = "doors")]
+mod opposite;
 mod show;
 
 use crate::commands::Commands;
@@ -32,6 +34,8 @@ use tokio::sync::watch;
 
 pub(crate) use admit::answer;
 pub(crate) use ask::ask;
+#[cfg(feature = "doors")]
+pub use opposite::line_door;
 pub(crate) use show::show;
 
 /// How long the mesh may take to hear of a roster that has just grown, before the other side is let go to redial.

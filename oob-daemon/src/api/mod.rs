@@ -3,21 +3,27 @@
 
 mod access;
 mod body;
+#[cfg(feature = "doors")]
+mod door;
 mod listener;
 mod patience;
+mod places;
 mod problem;
 mod resources;
 mod v1;
 mod web;
 
 pub(crate) use access::Access;
+#[cfg(feature = "doors")]
+pub(crate) use door::exchange;
 pub(crate) use listener::{serve_socket, serve_tcp};
+pub(crate) use places::places;
 pub(crate) use v1::port_note;
 pub(crate) use web::Doorway;
 
 use axum::{Router, middleware};
 use oob_core::Node;
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 /// What every handler may use.
@@ -28,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) stop: CancellationToken,
     /// How browsers come in.
     pub(crate) doorway: Arc<Doorway>,
+    /// When the daemon began.
+    pub(crate) began: Instant,
 }
 
 /// Returns what is served over the socket.

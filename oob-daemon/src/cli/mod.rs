@@ -20,6 +20,9 @@ mod status;
 mod up;
 mod web;
 
+#[cfg(feature = "doors")]
+pub(crate) use args::door as arguments;
+
 use crate::{client::Client, failure::Failure, schema::Me, settings::Home};
 use args::{AddressVerb, Args, Complete, Verb};
 use printer::Printer;
@@ -39,7 +42,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return Printer::new(json, false).failed(&failure);
         }
     };
-    let printer = Printer::new(args.json, args.quiet);
+    let named = args::named_home(&arguments, &args);
+    let printer = Printer::new(args.json, args.quiet).with_home(named.as_deref());
     match dispatch(&args, &printer) {
         Ok(code) => printer.finish(code),
         Err(failure) => printer.failed(&failure),

@@ -3,6 +3,8 @@
 mod connection;
 mod stream;
 
+#[cfg(feature = "doors")]
+pub(crate) use stream::door as events;
 pub use stream::{EventStream, Numbered};
 
 use crate::{

@@ -103,6 +103,14 @@ impl Parser {
     }
 }
 
+/// Reads events that come in pieces of so many bytes; none if the stream is none.
+#[cfg(feature = "doors")]
+pub(crate) fn door(bytes: &[u8], piece: usize) -> Option<Vec<Numbered>> {
+    let (mut parser, mut out) = (Parser::default(), VecDeque::new());
+    bytes.chunks(piece).try_for_each(|piece| parser.feed(piece, &mut out)).ok()?;
+    Some(out.into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

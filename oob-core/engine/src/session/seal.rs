@@ -50,8 +50,11 @@ impl Peers {
         let inner = match what {
             What::Body(body) => {
                 let olm = peer.session_to_send(with)?;
-                let (olm_type, ciphertext) =
-                    olm.session.encrypt(body).map_err(|_| SealError::Keys)?;
+                let sealed = match olm.begun_in {
+                    Some(_) => olm.session.encrypt_begun(body),
+                    None => olm.session.encrypt(body),
+                };
+                let (olm_type, ciphertext) = sealed.map_err(|_| SealError::Keys)?;
                 let n = olm.next_out;
                 olm.next_out = n.saturating_add(1);
                 wire::Inner {
@@ -91,6 +94,7 @@ impl Peer {
                 next_out: 0,
                 next_in: 0,
                 last: (Incarnation(0), 0),
+                begun_in: None,
             });
         }
         let lower_is_ours = with.identity.device < *with.to;

@@ -66,6 +66,11 @@ impl Engine {
         hash.finalize().into()
     }
 
+    /// Returns how many operations the log holds.
+    pub fn log_len(&self) -> usize {
+        self.inside().organisation.as_ref().map_or(0, |organisation| organisation.beyond([]).len())
+    }
+
     /// Returns what is here of each author's life, and what was given up of it. What was opened here is given up too: nobody
     /// needs it, and this device carries it no further, though it says so only a random while later.
     pub fn inventory(&self) -> Inventory {
