@@ -252,36 +252,3 @@ fn nobody_can_say_of_others_records_that_they_are_gone() {
         assert_eq!(world.texts(2, 0).len() as u64, left);
     }
 }
-
-/// What Sam cannot open yet lies among what he carries, and gives way to what others fill him with. Dana had settled it on
-/// his word that it is there, and nobody had it any more.
-#[test]
-fn mail_that_gave_way_before_it_could_be_opened_comes_again() {
-    let mut world = World::organisation(&["Dana", "Sam", "Rosa"]);
-    world.connect(0, 1);
-    world.connect(2, 1);
-    world.settle();
-    let texts: Vec<String> = (0..16).map(|n| format!("m{n}")).collect();
-    for text in &texts {
-        world.send(0, 1, text);
-    }
-    let is_envelope = |flying: &Flying| {
-        matches!(Frame::read(&flying.frame).unwrap().kind, Some(Kind::Envelope(_)))
-    };
-    let flying: Vec<Flying> = world.flying.drain(..).filter(is_envelope).collect();
-    flying.iter().skip(1).for_each(|flying| world.arrive(flying));
-    world.pass(1_100);
-    world.settle();
-    assert_eq!(world.engine(1).snapshot().held, 15, "none opens yet");
-    let full = world.engine(1).snapshot().carried_bytes;
-    world.engine(1).set_carry_limit(full);
-    world.send(2, 0, "something else");
-    world.settle();
-    assert!(world.engine(1).snapshot().held < 15, "control: some of Dana's gave way");
-    world.engine(1).set_carry_limit(1 << 30);
-    for _ in 0..3 {
-        world.rest();
-    }
-    assert_eq!(world.texts(1, 0), texts);
-    assert!(world.log(0, 1).iter().all(|message| message.state == MessageState::Delivered));
-}
