@@ -106,11 +106,11 @@ impl Alarms {
         by: Option<usize>,
         answer: &Option<String>,
     ) -> Checked {
-        let place = *self.by_id.get(alert).ok_or("an answer to an alert that nobody raised")?;
-        let by = by.ok_or_else(|| format!("an answer to alert {place} by nobody"))?;
-        if self.hostile.contains(&by) {
+        if by.is_some_and(|by| self.hostile.contains(&by)) {
             return Ok(());
         }
+        let place = *self.by_id.get(alert).ok_or("an answer to an alert that nobody raised")?;
+        let by = by.ok_or_else(|| format!("an answer to alert {place} by nobody"))?;
         ensure(self.asked.contains(&(place, by, answer.clone())), || {
             format!("an answer to alert {place} that {by} did not give: {answer:?}")
         })?;

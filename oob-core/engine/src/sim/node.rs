@@ -6,7 +6,7 @@ use crate::{
     envelope::{Refusal, Screened, Verdict, screen_with},
     input::{Arrived, LinkId},
     model::Now,
-    snapshot::ScreenKeys,
+    snapshot::{Novelty, ScreenKeys},
 };
 use oob_crypto::envelope::{Claim, EnvelopeError, signed_bytes, verify_origin};
 use oob_proto::{
@@ -213,6 +213,13 @@ impl Node {
             }
         }
         ready
+    }
+
+    /// Whether the newest snapshot says that an envelope came here before.
+    pub(super) fn knows_record(&self, arrived: &Arrived) -> bool {
+        let Screened::Envelope(of) = &arrived.frame else { return false };
+        let seen = self.engine().snapshot();
+        seen.seen.novelty(&of.device, of.incarnation, of.seq) == Novelty::Known
     }
 
     /// Returns the member a transport key belongs to, as far as this device knows.

@@ -541,6 +541,10 @@ impl World {
         }
         self.capture(to, frame);
         match self.nodes[to].judge(frame, self.now_ms, &mut self.verified) {
+            // The rules are not asked about what came before.
+            Judged::Now(arrived)
+                if !self.settings.faults.no_duplicate_check
+                    && self.nodes[to].knows_record(&arrived) => {}
             Judged::Now(arrived) => self.give_gossip(to, from, arrived),
             Judged::NotYet(waiting) => drop(self.nodes[to].hold(GOSSIP, waiting)),
         }

@@ -245,6 +245,65 @@ fn an_envelope_shows_no_name_text_or_organisation() {
     }
 }
 
+/// Each word of a neighbour on who is near had all that is owed and all who carry it walked over.
+#[test]
+fn words_on_who_is_near_cost_no_walk_over_what_is_owed() {
+    let mut world = World::organisation(&["Dana", "Sam", "Rosa", "Eli"]);
+    let link = world.connect(0, 1);
+    world.settle();
+    for i in 0..20 {
+        world.send(0, 2, &format!("m{i}"));
+    }
+    world.rest();
+    let before = world.engine(0).walks();
+    let (sam, rosa, eli) = [1, 2, 3].map(|of| world.engine(of).snapshot().me.device).into();
+    for n in 0..500u32 {
+        let about = if n % 2 == 0 { rosa } else { eli };
+        let heard =
+            wire::Heard { device: about.short().to_vec(), by: sam.short().to_vec(), ago_s: 0 };
+        let nearby = wire::Nearby { heard: vec![heard] };
+        let frame = Frame::new(Kind::Nearby(nearby)).encode_to_vec();
+        world.arrive(&Flying { from: 1, to: 0, link, frame });
+    }
+    assert!(world.engine(0).snapshot().nearby.contains_key(&rosa), "control: it was heard");
+    assert_eq!(world.engine(0).walks(), before);
+}
+
+/// What came here is in the snapshot, so that whoever screens passes it on to nobody a second time; after a restart too.
+#[test]
+fn what_came_before_is_no_news_in_the_snapshot_even_after_a_restart() {
+    use oob_engine::snapshot::Novelty;
+    let mut world = World::organisation(&["Dana", "Sam"]);
+    world.connect(0, 1);
+    for i in 0..20 {
+        world.send(0, 1, &format!("m{i}"));
+    }
+    world.settle();
+    let novelty = |world: &mut World, flying: &Flying| {
+        let snapshot = world.engine(1).snapshot();
+        match screen(&snapshot.screening, envelope_of(flying)) {
+            Verdict::Accept(of) => snapshot.seen.novelty(&of.device, of.incarnation, of.seq),
+            other => panic!("{other:?}"),
+        }
+    };
+    let all = envelopes(&world, 0, 1);
+    assert_eq!(all.len(), 20);
+    for restarted in [false, true] {
+        if restarted {
+            world.kill(1);
+            world.start(1);
+        }
+        for flying in &all {
+            assert_eq!(novelty(&mut world, flying), Novelty::Known);
+        }
+    }
+    world.connect(0, 1);
+    world.settle();
+    world.send(0, 1, "new");
+    let fresh = envelopes(&world, 0, 1).pop().unwrap();
+    assert_eq!(novelty(&mut world, &fresh), Novelty::New, "control");
+}
+
 /// What whoever carries an envelope can tell of it: how long it is, that it opens a channel and to which bundle, and nothing
 /// that comes again. (The bundle of a first flight tells a member for whom it is: docs/threat-model.md.)
 #[test]

@@ -2,7 +2,7 @@
 
 use oob_engine::{
     Faults,
-    sim::{SeedReport, Settings, run, run_all, trace},
+    sim::{SeedReport, Settings, Vice, run, run_all, trace},
 };
 use std::{num::NonZero, thread::available_parallelism};
 
@@ -67,4 +67,47 @@ fn a_seed_repeats_itself_and_another_does_not() {
     assert_eq!(first, again);
     assert_ne!(first.sum, other.sum);
     assert_eq!(trace(settings, 7).len() as u64, first.steps, "every step is told");
+}
+
+/// Five devices of which one is hostile, in one way.
+fn with(vice: Vice, faults: Faults) -> Settings {
+    Settings { hostile: Some(1), vice: Some(vice), nodes: 6, ..small(faults) }
+}
+
+#[test]
+fn whatever_a_hostile_member_does_the_honest_lose_nothing() {
+    for vice in Vice::ALL {
+        let settings = Settings { minutes: 2, messages: 60, ..with(vice, Faults::default()) };
+        let report = run(settings, 3 + vice as u64);
+        assert_eq!(report.violation, None, "{vice:?}");
+        // The control: it did it, and not once.
+        let deeds = report.deeds.get(&vice).copied().unwrap_or(0);
+        assert!(report.hostile == 1 && deeds >= 20, "{vice:?} {deeds}");
+    }
+}
+
+#[test]
+fn a_seed_with_hostile_members_repeats_itself() {
+    let settings = Settings { hostile: Some(1), vice: None, ..with(Vice::Lie, Faults::default()) };
+    let [first, again] = [4, 4].map(|seed| run(settings, seed));
+    assert_eq!(first, again);
+    assert!(first.deeds.len() >= 2, "{:?}", first.deeds);
+}
+
+/// The first seed of ten in which a hostile member is noticed where a safeguard is gone.
+fn harmed(vice: Vice, faults: Faults) -> Option<String> {
+    let mut seeds = (0..10).map(|seed| run(with(vice, faults), seed));
+    seeds.find_map(|report| report.violation).map(|violation| violation.what)
+}
+
+#[test]
+fn were_a_liars_word_on_others_records_believed_messages_would_be_lost() {
+    assert!(harmed(Vice::Lie, Faults { believe_gone: true, ..Faults::default() }).is_some());
+}
+
+#[test]
+fn were_signatures_not_looked_at_a_forger_would_take_the_place_of_others() {
+    assert!(
+        harmed(Vice::Forge, Faults { no_signature_check: true, ..Faults::default() }).is_some()
+    );
 }
