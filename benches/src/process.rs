@@ -27,6 +27,17 @@ impl Usage {
     }
 }
 
+/// Returns the CPU time of all threads a process has now, in nanoseconds: ticks are too coarse for one that sleeps.
+pub fn threads_cpu_ns(pid: u32) -> Option<u64> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    threads
+        .map(|thread| {
+            let stat = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+            stat.split_whitespace().next()?.parse::<u64>().ok()
+        })
+        .sum()
+}
+
 /// Returns user and system time in ticks: the 14th and 15th field, counted behind the name, which may hold anything.
 fn ticks(stat: &str) -> Option<f64> {
     let (_, behind) = stat.rsplit_once(')')?;
@@ -58,5 +69,7 @@ mod tests {
         let usage = Usage::of(std::process::id()).unwrap();
         assert!(usage.rss_kib > 100);
         assert_eq!(Usage::of(u32::MAX), None);
+        assert!(threads_cpu_ns(std::process::id()).is_none_or(|ns| ns > 0));
+        assert_eq!(threads_cpu_ns(u32::MAX), None);
     }
 }

@@ -30,6 +30,8 @@ pub(crate) enum Work {
     Barrier(oneshot::Sender<()>),
     /// Commit what came before, close the store and end.
     Close,
+    #[cfg(test)]
+    Panic,
 }
 
 impl Work {

@@ -1,7 +1,7 @@
 //! What every handle of the API shares: the way to the rules, the newest snapshot, committed history, the mesh.
 
 use crate::{
-    actor::{Live, Task},
+    actor::{Failures, Live, Task},
     commands::Commands,
     error::Error,
     join::Gate,
@@ -27,6 +27,7 @@ pub(crate) struct Handle {
     pub(crate) home: PathBuf,
     pub(crate) kdf: Duration,
     pub(crate) ready: Duration,
+    pub(crate) failures: Failures,
     /// Held while joining: two attempts at once would make two requests.
     pub(crate) joining: Semaphore,
     pub(crate) task: Task,

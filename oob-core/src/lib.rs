@@ -80,6 +80,8 @@
 //! * Events come at least once, in order per conversation, and resume by [`Cursor::After`] after a restart. A slow reader
 //!   gets [`Event::Lagged`] and never slows the node.
 //! * Everything that waits is bounded, and no task outlives the node.
+//! * A task that panics ends alone and is begun again, eight times in a row at most; bytes from outside that did it are kept in the
+//!   home and given to nobody again ([`Status::faults`]). A panic of the rules ends the node.
 //! * No globals, no environment variables, no home directory, nothing printed. `tracing` tells what happens inside,
 //!   never a text, a name or a key.
 //!
@@ -107,23 +109,26 @@ mod query;
 mod api;
 // layer: node
 mod node;
+// layer: tests of whole nodes
 pub mod prelude;
 // layer: the fuzzers' ways in
 #[cfg(feature = "doors")]
 #[doc(hidden)]
 pub mod doors;
+#[cfg(test)]
+mod supervision;
 
 pub use api::{
     Addresses, Alert, AlertAck, AlertAcked, AlertAsked, AlertOptions, AlertStatus, Alerts, Away,
-    Cursor, DeviceInfo, Event, Events, Identity, Invite, InviteOptions, Island, IssuedInvite,
-    KnownAddress, MemberInfo, Message, Org, OrgSummary, PeerChange, PeerStatus, Person, Receipt,
-    Sent, Status,
+    Cursor, DeviceInfo, Event, Events, Faults, Identity, Invite, InviteOptions, Island,
+    IssuedInvite, KnownAddress, MemberInfo, Message, Org, OrgSummary, PeerChange, PeerStatus,
+    Person, Receipt, Sent, Status,
 };
 pub use config::Preset;
 pub use error::{Error, ErrorKind};
 pub use node::{Node, NodeBuilder};
 pub use oob_engine::model::{DeviceClass, MessageState, Role, Severity};
-pub use oob_mesh::{FoundBy, Transport};
+pub use oob_mesh::{FoundBy, Health, Transport};
 pub use oob_proto::limits::{ALERT_TEXT_BYTES, NAME_BYTES, TEXT_BYTES};
 pub use oob_proto::{AlertId, ConversationId, DeviceId, MemberId, MessageId, OrgId, id::IdError};
 pub use oob_store::Passphrase;

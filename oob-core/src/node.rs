@@ -3,7 +3,8 @@
 use crate::{
     actor,
     api::{
-        Addresses, Alerts, Cursor, Events, Identity, Invite, Message, Org, Person, Receipt, Status,
+        Addresses, Alerts, Cursor, Events, Faults, Identity, Invite, Message, Org, Person, Receipt,
+        Status,
     },
     config::{Config, Preset},
     error::Error,
@@ -135,6 +136,7 @@ impl NodeBuilder {
             home: folder,
             kdf: opened.kdf,
             ready: started.elapsed(),
+            failures: parts.failures,
             joining: Semaphore::new(1),
             task: parts.task,
         };
@@ -171,6 +173,22 @@ impl Node {
     /// No identity there, or a store that is damaged or written by a newer version.
     pub fn inspect(folder: &std::path::Path) -> Result<u32, Error> {
         Ok(oob_store::Store::inspect(folder)?.memory_kib)
+    }
+
+    /// Returns when the node of a folder last stopped by itself, and why: a store that failed, or a defect. The mark stays until
+    /// somebody removes the file `fault` there.
+    pub fn stopped_by_itself(folder: &std::path::Path) -> Option<(std::time::SystemTime, String)> {
+        Faults::stopped(folder)
+    }
+
+    /// Returns how many copies of bytes that made a task fail are kept in a folder.
+    pub fn quarantined(folder: &std::path::Path) -> usize {
+        std::fs::read_dir(actor::quarantined(folder)).map_or(0, Iterator::count)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
     }
 
     /// Begins to describe a node whose store is in a folder.

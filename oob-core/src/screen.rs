@@ -7,6 +7,7 @@ use oob_engine::{
     input::Arrived,
     snapshot::ScreenKeys,
 };
+use oob_mesh::{Quarantine, Source};
 use oob_proto::{
     Message, limits,
     wire::{Envelope, Frame, frame::Kind},
@@ -60,9 +61,19 @@ pub(crate) enum Heard {
 const GOSSIP: usize = limits::ENVELOPE_BYTES + 16;
 
 /// Judges messages of gossip in their order.
-pub(crate) async fn judge_gossip(messages: Vec<Bytes>, keys: &Arc<ScreenKeys>) -> Vec<Heard> {
+pub(crate) async fn judge_gossip(
+    messages: Vec<Bytes>,
+    keys: &Arc<ScreenKeys>,
+    quarantine: &Quarantine,
+) -> Vec<Heard> {
+    let quarantine = quarantine.clone();
     on_worker(messages.len(), keys, move |keys| {
-        messages.iter().map(|message| hear(message, keys)).collect()
+        let hear = |message: &Bytes| {
+            // Nobody is blamed for what makes us fail: whoever passed it on could not know.
+            let heard = quarantine.absorb(Source::Screening, message, || hear(message, keys));
+            heard.unwrap_or(Heard::Altered)
+        };
+        messages.iter().map(hear).collect()
     })
     .await
 }
@@ -97,11 +108,26 @@ fn hear(bytes: &Bytes, keys: &ScreenKeys) -> Heard {
 }
 
 /// Judges frames in their order.
-pub(crate) async fn judge_all(frames: Vec<Bytes>, keys: &Arc<ScreenKeys>) -> VecDeque<Judged> {
+pub(crate) async fn judge_all(
+    frames: Vec<Bytes>,
+    keys: &Arc<ScreenKeys>,
+    quarantine: &Quarantine,
+) -> VecDeque<Judged> {
+    let quarantine = quarantine.clone();
     on_worker(frames.len(), keys, move |keys| {
-        frames.iter().map(|frame| judge(frame, keys)).collect()
+        let judge = |frame: &Bytes| {
+            let judged = quarantine.absorb(Source::Screening, frame, || judge(frame, keys));
+            // Its length still counts for the credit of whoever sent it.
+            judged.unwrap_or_else(|| malformed(frame))
+        };
+        frames.iter().map(judge).collect()
     })
     .await
+}
+
+fn malformed(bytes: &Bytes) -> Judged {
+    let bytes = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    Judged::Now(Arrived { bytes, age_s: 0, frame: Screened::Refused(Refusal::Malformed) })
 }
 
 /// Judges again what of a batch could not be judged under other keys.
@@ -374,6 +400,45 @@ pub(crate) mod tests {
         }
     }
 
+    /// A panic in the screening once took the whole batch along, and the credit of whoever sent it.
+    #[tokio::test]
+    async fn a_frame_that_makes_the_screening_fail_is_refused_and_the_others_of_its_batch_are_judged()
+     {
+        let author = author();
+        let keys = keys(&author, true);
+        let frames: Vec<_> = (1..=20).map(|seq| sealed(&author, seq)).collect();
+        let quarantine = Quarantine::default();
+        let bad = frames[7].clone();
+        quarantine.inject({
+            let bad = bad.clone();
+            move |source, bytes| source == Source::Screening && bytes == bad
+        });
+        for round in 1..=2 {
+            let judged = judge_all(frames.clone(), &keys, &quarantine).await;
+            let mut passed = 0;
+            for (at, judged) in judged.into_iter().enumerate() {
+                let Judged::Now(arrived) = judged else { panic!("not judged") };
+                assert_eq!(arrived.bytes, frames[at].len() as u64);
+                let refused = matches!(arrived.frame, Screened::Refused(Refusal::Malformed));
+                assert_eq!(refused, at == 7);
+                passed += usize::from(!refused);
+            }
+            let heard = judge_gossip(frames.clone(), &keys, &quarantine).await;
+            assert_eq!(
+                heard.iter().filter(|heard| matches!(heard, Heard::Judged(_))).count(),
+                passed
+            );
+            // It failed once, and was given to nobody afterwards.
+            assert_eq!((quarantine.caught(), quarantine.refused()), (1, round * 2 - 1));
+        }
+        assert_eq!(quarantine.next().await.bytes, bad);
+        // The control: without the fault, and known to nobody, it passes.
+        let judged = judge_all(frames, &keys, &Quarantine::default()).await;
+        assert!(judged.iter().all(|judged| {
+            matches!(judged, Judged::Now(Arrived { frame: Screened::Envelope(_), .. }))
+        }));
+    }
+
     #[tokio::test]
     async fn what_is_early_is_held_in_order_and_judged_when_the_key_is_there() {
         let author = author();
@@ -381,7 +446,7 @@ pub(crate) mod tests {
         let frames: Vec<_> = (1..=20).map(|seq| sealed(&author, seq)).collect();
         let now = Instant::now();
         let mut held = Held::default();
-        for judged in judge_all(frames, &before).await {
+        for judged in judge_all(frames, &before, &Quarantine::default()).await {
             let Judged::NotYet(waiting) = judged else { panic!("judged without a relay key") };
             assert!(held.push(waiting, now).is_empty());
         }

@@ -3,7 +3,8 @@
  * told twice is taken once, so a stream that breaks off costs nothing but the time.
  */
 
-import { ApiError, get, post } from "./api.js";
+import { ApiError, forget, get, inherit, post, remember } from "./api.js";
+import { Stream } from "./stream.js";
 
 /**
  * @typedef {import("./state.js").State} State
@@ -40,7 +41,7 @@ export class Daemon extends EventTarget {
   constructor(state) {
     super();
     this.state = state;
-    /** @type {EventSource | null} */
+    /** @type {Stream | null} */
     this.stream = null;
     /** @type {Map<string, ReturnType<typeof setTimeout>>} */
     this.waiting = new Map();
@@ -58,9 +59,15 @@ export class Daemon extends EventTarget {
     if (ticket) {
       // It is void in a moment; still it need not stay in the history.
       history.replaceState(null, "", "/");
-      await post("web/session", { ticket }).catch((error) => {
+      try {
+        /** @type {{key: string}} */
+        const { key } = await post("web/session", { ticket });
+        remember(key);
+      } catch (error) {
         if (!(error instanceof ApiError && error.status === 401)) throw error;
-      });
+      }
+    } else {
+      await inherit();
     }
     try {
       this.state.me = await get("me");
@@ -78,17 +85,17 @@ export class Daemon extends EventTarget {
   }
 
   listen() {
-    const stream = new EventSource("/api/v1/events");
+    const stream = new Stream();
     this.stream = stream;
     stream.addEventListener("open", () => {
       this.heard(true);
       this.soon("all", 0);
     });
-    stream.addEventListener("message", (event) => this.happened(JSON.parse(event.data)));
+    stream.addEventListener("message", (event) => {
+      this.happened(JSON.parse(/** @type {MessageEvent<string>} */ (event).data));
+    });
     stream.addEventListener("error", () => {
       this.heard(false);
-      if (stream.readyState !== EventSource.CLOSED) return;
-      stream.close();
       setTimeout(() => this.again(), RETRY_MS);
     });
   }
@@ -111,6 +118,7 @@ export class Daemon extends EventTarget {
   }
 
   out() {
+    forget();
     this.stream?.close();
     this.dispatchEvent(new Event("out"));
   }
@@ -138,7 +146,7 @@ export class Daemon extends EventTarget {
         else if (what === "newest") await this.readNewest();
         else await this.readAlert(what.slice("alert ".length));
         // It hung, and the stream did not break.
-        if (!this.state.connected && this.stream?.readyState === EventSource.OPEN) {
+        if (!this.state.connected && this.stream?.isOpen) {
           this.heard(true);
           this.soon("all");
         }

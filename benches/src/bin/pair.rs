@@ -1,7 +1,9 @@
 //! Measures two daemons on one machine; see the README of this folder.
 
 use clap::Parser;
-use oob_benches::{Figures, Sorted, TEXT_BYTES, Usage, Wire, fsync_p50, raw_tcp_p50};
+use oob_benches::{
+    Device, Figures, Sorted, TEXT_BYTES, Usage, Wire, fsync_p50, raw_tcp_p50, threads_cpu_ns,
+};
 use oob_daemon::{
     Failure, Launch, Launched,
     client::{Client, EventStream},
@@ -23,6 +25,15 @@ const PASSPHRASE: &str = "measured in the harbour";
 /// Messages under way at once while counting how many go over in a second.
 const WINDOW: usize = 64;
 
+/// The same where it is to be more than fits a batch of the engine.
+const WIDE_WINDOW: usize = 512;
+
+/// How long nobody says anything while counting what a daemon costs that only waits.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// Most who receive: each is a daemon of its own on this machine.
+const PEERS: u64 = 32;
+
 /// Messages sent before anything is measured, so that sessions, files and caches are warm.
 const WARM_UP: usize = 50;
 
@@ -35,12 +46,13 @@ struct Args {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
-    /// How long to measure; half of it one message at a time, half with 64 under way.
+    /// How long to measure: half of it one message at a time, half with 64 under way; then half as long with 512, and as
+    /// long to several. Before it, as long (at most 10 s) without a message.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
-    /// How many receive; one in this version.
-    #[arg(long, default_value_t = 1)]
-    peers: u32,
+    /// How many receive; with more than one, a text to all of them is measured too.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=PEERS))]
+    peers: u64,
 }
 
 fn main() -> ExitCode {
@@ -49,11 +61,6 @@ fn main() -> ExitCode {
         return oob_daemon::run(std::iter::once("oob".into()).chain(arguments));
     }
     let args = Args::parse();
-    if args.peers != 1 {
-        eprintln!("error: only one receiver can be measured in this version, not {}", args.peers);
-        eprintln!("hint: leave --peers out; several come with messages to channels");
-        return ExitCode::from(1);
-    }
     match measure(&args) {
         Ok(figures) => {
             let text = if args.json {
@@ -85,17 +92,49 @@ fn measure(args: &Args) -> Result<Figures, Failure> {
         .map_err(|e| broken("no temporary folder", &e))?;
     let half = Duration::from_millis(args.seconds.saturating_mul(500));
     runtime.block_on(async {
-        let mut pair = Pair::start(folder.path()).await?;
+        let mut pair = Pair::start(folder.path(), args.peers).await?;
         let mut figures = pair.beginnings.clone();
+        say("nobody says anything");
+        figures.idle_cpu_percent = pair.idle(IDLE.min(half * 2)).await;
+        pair.warm_up().await?;
         say("one message at a time");
+        let before = pair.count();
         let times = pair.one_at_a_time(half).await?;
         (figures.p50_us, figures.p99_us) = (times.percentile_us(50), times.percentile_us(99));
+        let one = pair.count().since(&before, times.len());
+        figures.wire_bytes_per_message_1 = one.wire;
+        figures.disk_bytes_per_message_1 = one.disk;
+        figures.device_bytes_per_message_1 = one.device;
         say("what the machine can do at best");
         figures.raw_tcp_p50_us = raw_tcp_p50().map_err(|e| broken("loopback", &e))?;
         figures.fsync_p50_us =
             fsync_p50(folder.path()).map_err(|e| broken("the temporary folder", &e))?;
         say("64 messages under way");
-        pair.many(half, &mut figures).await?;
+        let before = pair.count();
+        let (received, spent) = pair.many(WINDOW, half).await?;
+        figures.messages_per_s = Some((received as f64 / spent.as_secs_f64()) as u64);
+        let many = pair.count().since(&before, received);
+        figures.cpu_s_per_10k_sender = many.sender_cpu_s.map(|cpu| rounded(cpu * 10_000.0));
+        figures.cpu_s_per_10k_receiver = many.receiver_cpu_s.map(|cpu| rounded(cpu * 10_000.0));
+        figures.cpu_s_per_10k = many
+            .sender_cpu_s
+            .zip(many.receiver_cpu_s)
+            .map(|(sender, receiver)| rounded((sender + receiver) * 10_000.0));
+        figures.wire_bytes_per_message = many.wire;
+        figures.disk_bytes_per_message = many.disk;
+        figures.device_bytes_per_message = many.device;
+        say("512 messages under way");
+        let (received, spent) = pair.many(WIDE_WINDOW, half).await?;
+        figures.messages_per_s_512 = Some((received as f64 / spent.as_secs_f64()) as u64);
+        if args.peers > 1 {
+            say("a text to everybody");
+            let times = pair.fan_out(half * 2).await?;
+            figures.peers = Some(args.peers);
+            figures.fan_out_last_p50_us = times.percentile_us(50);
+            figures.fan_out_last_p99_us = times.percentile_us(99);
+            figures.fan_out_per_s = times.per_s().map(rounded);
+        }
+        figures.rss_after_kib = pair.larger();
         pair.stop().await?;
         Ok(figures)
     })
@@ -109,21 +148,71 @@ fn broken(what: &str, error: &std::io::Error) -> Failure {
     Failure::new("io", format!("{what} cannot be used: {error}"))
 }
 
-/// Two daemons that know each other.
+fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
+/// One who sends, and those who receive; the first of them in most of the measurements.
 struct Pair {
     sender: Launched,
     receiver: Launched,
+    others: Vec<Launched>,
+    device: Option<Device>,
     client: Client,
     events: EventStream,
+    others_events: Vec<EventStream>,
     target: String,
+    others_targets: Vec<String>,
     text: String,
     sent: u64,
     beginnings: Figures,
 }
 
+/// Totals so far.
+struct Count {
+    wire: Option<Wire>,
+    used: Option<(Usage, Usage)>,
+    device: Option<u64>,
+}
+
+/// What one message took.
+struct Each {
+    wire: Option<u64>,
+    disk: Option<u64>,
+    device: Option<u64>,
+    sender_cpu_s: Option<f64>,
+    receiver_cpu_s: Option<f64>,
+}
+
+impl Count {
+    fn since(&self, before: &Self, messages: usize) -> Each {
+        let number = u64::try_from(messages).unwrap_or(u64::MAX).max(1);
+        let used = before.used.zip(self.used);
+        let written = |then: Usage, now: Usage| now.written?.checked_sub(then.written?);
+        Each {
+            wire: before
+                .wire
+                .as_ref()
+                .zip(self.wire.as_ref())
+                .and_then(|(then, now)| now.since(then))
+                .map(|bytes| bytes / number),
+            disk: used
+                .and_then(|((s0, r0), (s1, r1))| Some(written(s0, s1)? + written(r0, r1)?))
+                .map(|bytes| bytes / number),
+            device: before
+                .device
+                .zip(self.device)
+                .and_then(|(then, now)| now.checked_sub(then))
+                .map(|bytes| bytes / number),
+            sender_cpu_s: used.map(|((s0, _), (s1, _))| (s1.cpu_s - s0.cpu_s) / number as f64),
+            receiver_cpu_s: used.map(|((_, r0), (_, r1))| (r1.cpu_s - r0.cpu_s) / number as f64),
+        }
+    }
+}
+
 impl Pair {
-    async fn start(folder: &Path) -> Result<Self, Failure> {
-        say("making two identities");
+    async fn start(folder: &Path, peers: u64) -> Result<Self, Failure> {
+        say("making identities");
         let (first, second) = (launch(&folder.join("dana"))?, launch(&folder.join("sam"))?);
         first.init("Dana", Some("Harbour Clinic")).await?;
         second.init("Sam", None).await?;
@@ -134,35 +223,76 @@ impl Pair {
             ..Figures::default()
         };
         let mut client = sender.client().await?;
-        let request = InviteRequest { role: None, uses: None, life_ms: None };
-        let invite: Invite = client.post("/api/v1/invites", &request).await?;
-        let join = JoinRequest { invite: invite.link, name: None };
-        let joined: Joined = receiver.client().await?.post("/api/v1/join", &join).await?;
+        let target = admit(&mut client, &receiver).await?;
         say("meeting again after a restart");
-        until_reachable(&mut client, true).await?;
+        until_reachable(&mut client, 1).await?;
         receiver.stop().await?;
-        until_reachable(&mut client, false).await?;
+        until_reachable(&mut client, 0).await?;
         let receiver = second.start().await?;
         let began = Instant::now();
-        until_reachable(&mut client, true).await?;
+        until_reachable(&mut client, 1).await?;
         beginnings.discovery_ms =
             Some(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
         let events = receiver.client().await?.events(None).await?;
+        let (mut others, mut others_events, mut others_targets) =
+            (Vec::new(), Vec::new(), Vec::new());
+        for n in 2..=peers {
+            let launch = launch(&folder.join(format!("reader-{n}")))?;
+            launch.init(&format!("Reader {n}"), None).await?;
+            let other = launch.start().await?;
+            others_targets.push(admit(&mut client, &other).await?);
+            others_events.push(other.client().await?.events(None).await?);
+            others.push(other);
+        }
+        until_reachable(&mut client, usize::try_from(peers).unwrap_or(usize::MAX)).await?;
         beginnings.rss_idle_kib = larger(&sender, &receiver);
-        let mut pair = Self {
+        Ok(Self {
             sender,
             receiver,
+            others,
+            device: Device::of(folder),
             client,
             events,
-            target: format!("person:{}", joined.member),
+            others_events,
+            target,
+            others_targets,
             text: "harbour ".repeat(TEXT_BYTES.div_ceil(8)).chars().take(TEXT_BYTES).collect(),
             sent: 0,
             beginnings,
-        };
+        })
+    }
+
+    async fn warm_up(&mut self) -> Result<(), Failure> {
         for _ in 0..WARM_UP {
-            pair.one().await?;
+            self.one().await?;
         }
-        Ok(pair)
+        Ok(())
+    }
+
+    /// Returns how much of a core the busier of the two daemons takes while nothing is said.
+    async fn idle(&self, span: Duration) -> Option<f64> {
+        let pids = [&self.sender, &self.receiver].map(|daemon| daemon.ready().pid);
+        let before = pids.map(threads_cpu_ns);
+        let began = Instant::now();
+        tokio::time::sleep(span).await;
+        let (spent, after) = (began.elapsed(), pids.map(threads_cpu_ns));
+        let used = before.into_iter().zip(after).map(|(then, now)| now?.checked_sub(then?));
+        let most = used.collect::<Option<Vec<u64>>>()?.into_iter().max()?;
+        Some(rounded(most as f64 / spent.as_nanos() as f64 * 100.0))
+    }
+
+    fn count(&self) -> Count {
+        let port = tcp_port(&self.sender).zip(tcp_port(&self.receiver));
+        let sender = Usage::of(self.sender.ready().pid);
+        Count {
+            wire: port.and_then(|(a, b)| Wire::at_port(a).or_else(|| Wire::at_port(b))),
+            used: sender.zip(Usage::of(self.receiver.ready().pid)),
+            device: self.device.and_then(Device::written),
+        }
+    }
+
+    fn larger(&self) -> Option<u64> {
+        larger(&self.sender, &self.receiver)
     }
 
     /// Sends one message and returns how long it took until the receiver's event stream told it.
@@ -191,22 +321,17 @@ impl Pair {
         Ok(Sorted::new(times))
     }
 
-    async fn many(&mut self, span: Duration, figures: &mut Figures) -> Result<(), Failure> {
-        let port = tcp_port(&self.sender).zip(tcp_port(&self.receiver));
-        let count = || port.and_then(|(a, b)| Wire::at_port(a).or_else(|| Wire::at_port(b)));
-        let usage = |pair: &Self| {
-            Usage::of(pair.sender.ready().pid).zip(Usage::of(pair.receiver.ready().pid))
-        };
-        let (wire_before, used_before) = (count(), usage(self));
+    /// Keeps so many messages under way; returns how many were received, and in which time.
+    async fn many(&mut self, window: usize, span: Duration) -> Result<(usize, Duration), Failure> {
         let began = Instant::now();
         let mut received = 0_usize;
         let mut under_way = 0_usize;
         loop {
             let go_on = began.elapsed() < span;
             if under_way == 0 && !go_on {
-                break;
+                return Ok((received, began.elapsed()));
             }
-            let fresh = if go_on { WINDOW - under_way } else { 0 };
+            let fresh = if go_on { window - under_way } else { 0 };
             let requests: Vec<SendRequest> = (0..fresh).map(|_| self.request()).collect();
             under_way += fresh;
             let (client, events) = (&mut self.client, &mut self.events);
@@ -220,30 +345,49 @@ impl Pair {
                     answers.into_iter().try_for_each(|answer| answer.map(drop))
                 };
                 // Half a window, so that the next half is sent while this one is under way.
-                let arriving = next_message(events, under_way.min(WINDOW / 2));
+                let arriving = next_message(events, under_way.min(window / 2));
                 tokio::try_join!(sending, arriving)
             };
             let ((), arrived) = timeout(PATIENCE, both).await.map_err(|_| late())??;
             under_way -= arrived;
             received += arrived;
         }
-        let spent = began.elapsed();
-        let messages = u64::try_from(received).unwrap_or(u64::MAX).max(1);
-        figures.messages_per_s = Some((received as f64 / spent.as_secs_f64()) as u64);
-        if let (Some((s0, r0)), Some((s1, r1))) = (used_before, usage(self)) {
-            let cpu = s1.cpu_s - s0.cpu_s + r1.cpu_s - r0.cpu_s;
-            figures.cpu_s_per_10k =
-                Some((cpu * 10_000.0 / received as f64 * 1000.0).round() / 1000.0);
-            let written = |before: Usage, after: Usage| after.written?.checked_sub(before.written?);
-            figures.disk_bytes_per_message =
-                written(s0, s1).zip(written(r0, r1)).map(|(s, r)| (s + r) / messages);
+    }
+
+    /// Sends everybody a text, and the next once all were told it.
+    async fn fan_out(&mut self, span: Duration) -> Result<Sorted, Failure> {
+        let began = Instant::now();
+        let mut times = Vec::new();
+        while began.elapsed() < span {
+            let mut requests = vec![self.request()];
+            for target in &self.others_targets {
+                let target = target.clone();
+                requests.extend(
+                    requests.first().map(|first| SendRequest { target, text: first.text.clone() }),
+                );
+            }
+            let start = Instant::now();
+            let (client, events) = (&mut self.client, &mut self.events);
+            let others = &mut self.others_events;
+            let all = async {
+                let sending = async {
+                    let answers: Vec<Result<Sent, Failure>> =
+                        client.post_lines("/api/v1/messages", &requests).await?;
+                    answers.into_iter().try_for_each(|answer| answer.map(drop))
+                };
+                let arriving = async {
+                    next_message(events, 1).await?;
+                    for events in others {
+                        next_message(events, 1).await?;
+                    }
+                    Ok(start.elapsed())
+                };
+                tokio::try_join!(sending, arriving)
+            };
+            let ((), time) = timeout(PATIENCE, all).await.map_err(|_| late())??;
+            times.push(time);
         }
-        figures.wire_bytes_per_message = wire_before
-            .zip(count())
-            .and_then(|(before, after)| after.since(&before))
-            .map(|bytes| bytes / messages);
-        figures.rss_after_kib = larger(&self.sender, &self.receiver);
-        Ok(())
+        Ok(Sorted::new(times))
     }
 
     fn request(&mut self) -> SendRequest {
@@ -255,10 +399,14 @@ impl Pair {
     }
 
     async fn stop(self) -> Result<(), Failure> {
-        let Self { sender, receiver, client, events, .. } = self;
-        drop((client, events));
+        let Self { sender, receiver, others, client, events, others_events, .. } = self;
+        drop((client, events, others_events));
         sender.stop().await?;
-        receiver.stop().await
+        receiver.stop().await?;
+        for other in others {
+            other.stop().await?;
+        }
+        Ok(())
     }
 }
 
@@ -272,13 +420,22 @@ fn late() -> Failure {
     Failure::new("timeout", "a message did not arrive within 60 s")
 }
 
-/// Waits until the other daemon can or cannot be reached.
-async fn until_reachable(client: &mut Client, wanted: bool) -> Result<(), Failure> {
+/// Has a daemon join; returns how its person is written to.
+async fn admit(admitter: &mut Client, joiner: &Launched) -> Result<String, Failure> {
+    let request = InviteRequest { role: None, uses: None, life_ms: None };
+    let invite: Invite = admitter.post("/api/v1/invites", &request).await?;
+    let join = JoinRequest { invite: invite.link, name: None };
+    let joined: Joined = joiner.client().await?.post("/api/v1/join", &join).await?;
+    Ok(format!("person:{}", joined.member))
+}
+
+/// Waits until exactly so many others can be reached.
+async fn until_reachable(client: &mut Client, wanted: usize) -> Result<(), Failure> {
     let look = async {
         let mut events = client.events(None).await?;
         loop {
             let status: Status = client.get("/api/v1/status").await?;
-            if status.peers.iter().any(|peer| peer.reachable) == wanted {
+            if status.peers.iter().filter(|peer| peer.reachable).count() == wanted {
                 return Ok(());
             }
             // Looked at again at each event, and now and then in case the event came before the listening.
@@ -287,7 +444,7 @@ async fn until_reachable(client: &mut Client, wanted: bool) -> Result<(), Failur
     };
     timeout(PATIENCE, look)
         .await
-        .map_err(|_| Failure::new("timeout", "the two daemons did not meet within 60 s"))?
+        .map_err(|_| Failure::new("timeout", "the daemons did not meet within 60 s"))?
 }
 
 /// Waits for at least so many messages of others; returns that number.

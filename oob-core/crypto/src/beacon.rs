@@ -204,6 +204,21 @@ mod tests {
         assert_eq!(Beacon::read(&beacon.plain()), Some(beacon));
     }
 
+    /// Computed with another implementation of XChaCha20-Poly1305, with the nonce 09 09 ….
+    #[test]
+    fn golden_sealed_beacon() {
+        let key = EpochSecret::from_secret(&[5; 32]).beacon_key();
+        let sealed = HEX.decode(GOLDEN_SEALED.concat().as_bytes()).unwrap();
+        assert_eq!(Beacon::open(&key, &sealed), Ok(beacon(&["fd00::1", "10.0.0.1"])));
+    }
+
+    const GOLDEN_SEALED: [&str; 4] = [
+        "090909090909090909090909090909090909090909090909dbf5a6de5089ba80ea21d5a44f850ee34e531c12f315",
+        "e881f51802b567b3b9ac8a89c7709dc2e85b4122d61526c775d2b415cfc65c970846b0604d7e049188a6c9c3dd6b",
+        "aad17069d2ce9fc6d42f487f39cc4cca88219540f00b670c866c0007eb89b1718e0bf9b14caffeafa2f39ba322a8",
+        "55a93aa20f55bc98d3873632e2ec3e28a139462076a5d7a58cd2d804f0e17db680325e8716565b261769d41154ba",
+    ];
+
     #[test]
     fn a_beacon_of_another_version_says_nothing() {
         let mut plain = vec![0; PLAIN];

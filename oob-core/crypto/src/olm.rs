@@ -141,6 +141,19 @@ impl PairSession {
         }
     }
 
+    /// Seals a message for somebody who has opened one of this session: without the keys that begin it, which are 110
+    /// bytes of every message until an answer comes. The type is always [`OLM_NORMAL`].
+    ///
+    /// # Errors
+    /// As [`PairSession::encrypt`].
+    pub fn encrypt_begun(&mut self, plaintext: &[u8]) -> Result<(u32, Vec<u8>), OlmError> {
+        let bytes = match self.0.encrypt(plaintext).map_err(|_| OlmError::Key)? {
+            OlmMessage::PreKey(message) => message.message().to_bytes(),
+            OlmMessage::Normal(message) => message.to_bytes(),
+        };
+        Ok((OLM_NORMAL, bytes))
+    }
+
     /// Opens a message. One that does not open leaves the state as it was.
     ///
     /// # Errors

@@ -174,24 +174,31 @@ impl State {
         if self.rig.faults.no_repair {
             return;
         }
-        let inventory = self.inventory();
         let me = self.identity.device;
-        let Self { links, custody, outbox, .. } = self;
+        let own = self.own_live();
+        let Self { links, custody, outbox, seen, .. } = self;
         let Some(link) = links.get_mut(id) else { return };
-        let direct = outbox.live_for(&link.device);
-        for (key, (have, _)) in &inventory {
-            // Nobody is told its own records.
-            if key.0 == link.device {
-                continue;
-            }
-            let mut urgent = vec![
-                (Urgency::Keys, custody.in_lane(key, Lane::Keys)),
-                (Urgency::Alerts, custody.in_lane(key, Lane::Alerts)),
-            ];
-            if key.0 == me {
-                urgent.push((Urgency::Direct, direct.get(&key.1).cloned().unwrap_or_default()));
-            }
-            link.compare(key, have, &urgent);
+        let device = link.device;
+        let mut look = |key: Key, have: RangeSet| {
+            // Most of the time it lacks nothing of most: what goes first is asked only where it does.
+            link.compare(&key, have, || {
+                let mut urgent = vec![
+                    (Urgency::Keys, custody.in_lane(&key, Lane::Keys)),
+                    (Urgency::Alerts, custody.in_lane(&key, Lane::Alerts)),
+                ];
+                if key.0 == me {
+                    let direct = outbox.live_for(&device).remove(&key.1);
+                    urgent.push((Urgency::Direct, direct.unwrap_or_default()));
+                }
+                urgent
+            });
+        };
+        // Nobody is told its own records.
+        for (key, have, _) in seen.lives().filter(|(key, _, _)| key.0 != device && key.0 != me) {
+            look(key, have);
+        }
+        for (life, live) in own {
+            look((me, life), live);
         }
     }
 

@@ -65,6 +65,12 @@ impl State {
         if let Some(link) = link.and_then(|link| self.links.get_mut(link)) {
             link.gave(&of);
         }
+        // Over its rate, whoever brings it; nothing is noted of it, and it is offered again.
+        if self.directory.relays_flood(&device.id, cx.elapsed_ms)
+            && !self.directory.knows_relay(&device.id, signed)
+        {
+            return true;
+        }
         match self.directory.take_relay(cx, &org, &device, signed) {
             Some(replaced) => {
                 self.rekeyed = true;

@@ -65,6 +65,8 @@ pub(crate) struct Parcel<'a> {
 /// Everything carried.
 pub(crate) struct Custody {
     by_life: BTreeMap<(DeviceId, Incarnation), BTreeMap<u64, Carried>>,
+    /// Certificates and bundles: they are asked for with every look at what somebody lacks.
+    keys: BTreeMap<(DeviceId, Incarnation), RangeSet>,
     /// Bytes of envelopes.
     bytes_of: BTreeMap<DeviceId, u64>,
     /// Alerts, answers and words on what is given up, by author.
@@ -86,6 +88,7 @@ impl Default for Custody {
     fn default() -> Self {
         Self {
             by_life: BTreeMap::new(),
+            keys: BTreeMap::new(),
             bytes_of: BTreeMap::new(),
             alerts: BTreeSet::new(),
             alerts_of: BTreeMap::new(),
@@ -159,7 +162,9 @@ impl Custody {
                 let (count, used) = self.alerts_of.entry(of.device).or_default();
                 (*count, *used) = (count.saturating_add(1), used.saturating_add(bytes));
             }
-            Lane::Keys => {}
+            Lane::Keys => {
+                self.keys.entry((of.device, of.incarnation)).or_default().insert(of.seq);
+            }
         }
         self.bytes = self.bytes.saturating_add(bytes);
         self.records = self.records.saturating_add(1);
@@ -270,7 +275,14 @@ impl Custody {
                     *used = used.saturating_sub(carried.bytes);
                 }
             }
-            Lane::Keys => {}
+            Lane::Keys => {
+                if let Some(keys) = self.keys.get_mut(&key) {
+                    keys.remove(of.seq);
+                    if keys.is_empty() {
+                        self.keys.remove(&key);
+                    }
+                }
+            }
         }
         self.bytes = self.bytes.saturating_sub(carried.bytes);
         self.records = self.records.saturating_sub(1);
@@ -318,6 +330,9 @@ impl Custody {
 
     /// What of a life is in a lane.
     pub(crate) fn in_lane(&self, key: &(DeviceId, Incarnation), lane: Lane) -> RangeSet {
+        if lane == Lane::Keys {
+            return self.keys.get(key).cloned().unwrap_or_default();
+        }
         let mut set = RangeSet::new();
         if lane == Lane::Alerts {
             let of = |seq| RecordRef { device: key.0, incarnation: key.1, seq };

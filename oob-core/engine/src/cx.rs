@@ -29,4 +29,6 @@ pub(crate) struct Out {
     pub(crate) effects: Vec<Effect>,
     pub(crate) replies: Vec<Reply>,
     pub(crate) events: Vec<Event>,
+    /// Somebody waits for what this batch makes durable: a caller, a reader of messages, or whoever is owed a receipt.
+    pub(crate) pressing: bool,
 }

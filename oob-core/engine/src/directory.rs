@@ -15,6 +15,13 @@ use std::collections::BTreeMap;
 /// Relay certificates kept per device: a month of daily keys.
 const CERTS: usize = 32;
 
+/// Relay certificates of one device that are taken at once: all that are kept of it. After that as many come as a device
+/// could need whose clock is set now and then: each makes every envelope that waits be judged again.
+const ARRIVALS: u64 = CERTS as u64;
+
+/// The time between two of them, eight times the rate at which keys change.
+const ARRIVAL_MS: u64 = 3 * 3_600_000;
+
 /// What the others have certified, by device.
 #[derive(Default)]
 pub(crate) struct Directory {
@@ -25,6 +32,8 @@ pub(crate) struct Directory {
 struct Entry {
     relays: BTreeMap<(Incarnation, u32), (PublicKey, wire::Signed)>,
     bundle: Option<(Bundle, u64, wire::Signed)>,
+    /// How far it is ahead of the rate at which its certificates are taken: the running time at which it is even.
+    even_ms: u64,
 }
 
 impl Directory {
@@ -73,6 +82,7 @@ impl Directory {
         if entry.relays.contains_key(&key) {
             return None;
         }
+        entry.even_ms = entry.even_ms.max(cx.elapsed_ms).saturating_add(ARRIVAL_MS);
         let mut replaced = Vec::new();
         if entry.relays.len() >= CERTS {
             // One of an earlier life goes, or else the oldest generation; what it signed is long delivered.
@@ -92,6 +102,12 @@ impl Directory {
         stored::write(cx.store, &stored::relay_certs(&device.id), place(key), signed);
         entry.relays.insert(key, (claim.rlk, signed.clone()));
         Some(replaced)
+    }
+
+    /// Whether more certificates of a device came than are taken of anybody.
+    pub(crate) fn relays_flood(&self, device: &DeviceId, elapsed_ms: u64) -> bool {
+        let even_ms = self.entries.get(device).map_or(0, |entry| entry.even_ms);
+        even_ms.saturating_sub(elapsed_ms) >= ARRIVALS.saturating_mul(ARRIVAL_MS)
     }
 
     /// Whether this very certificate is here.

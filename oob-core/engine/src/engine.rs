@@ -33,6 +33,16 @@ const EVENTS_PER_RECORD: usize = 4_096;
 /// Event batches dropped at once when there are too many.
 const EVENTS_PRUNED: usize = 256;
 
+/// Room there must be after a full disk before anything is tried again: more than a busy batch takes, so that a disk at the
+/// brink does not let every second batch through.
+const ROOM_BYTES: u64 = 1 << 20;
+
+/// How often a full disk is asked for room while nothing comes in.
+const ROOM_ASKED_MS: u64 = 1_000;
+
+/// What callers and links are told.
+const FULL: &str = "the disk is full";
+
 /// Why an engine could not be made or go on.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -59,6 +69,11 @@ pub struct Engine {
     out: Out,
     /// Set by a rule that could not read the store: the batch is given up.
     broken: Option<RecordError>,
+    /// The disk was full and is to be asked again at this time, in `Now::mono_ms`. Until it has room everything is refused
+    /// before it touches the state, which otherwise would be loaded anew for each batch.
+    full: Option<u64>,
+    /// An input was handled since the last commit.
+    begun: bool,
     version: u64,
     next_event: u64,
     oldest_event: u64,
@@ -146,6 +161,8 @@ impl Engine {
             state,
             out: Out::default(),
             broken: None,
+            full: None,
+            begun: false,
             version: 1,
             next_event,
             oldest_event,
@@ -156,6 +173,15 @@ impl Engine {
 
     /// Handles one input; nothing leaves before [`Self::commit`].
     pub fn handle(&mut self, input: Input, now: Now) {
+        // Once in a batch: all of it is refused or none.
+        let first = !std::mem::replace(&mut self.begun, true);
+        if first && self.full.is_some() && self.store.has_room(ROOM_BYTES) {
+            tracing::info!("the disk has room again");
+            self.full = None;
+        }
+        if self.full.is_some() {
+            return self.refuse(input);
+        }
         if now.mono_ms >= self.housekeeping_ms {
             self.housekeeping_ms = now.mono_ms.saturating_add(HOUSEKEEPING_MS);
             if let Err(error) = self.keep_house(now) {
@@ -164,6 +190,8 @@ impl Engine {
         }
         let Self { store, rng, state, out, .. } = self;
         let elapsed_ms = state.life.pass(now.mono_ms);
+        // Of frames, the rules that take them say it.
+        out.pressing |= !matches!(input, Input::Frames { .. });
         let cx = &mut Cx { store, rng, now, elapsed_ms, out };
         let result = match input {
             Input::Command { ticket, command } => {
@@ -192,6 +220,22 @@ impl Engine {
         }
     }
 
+    /// Answers an input for which there is no room. There are no links: all were closed when the disk was found full, and
+    /// so is each that comes up since.
+    fn refuse(&mut self, input: Input) {
+        match input {
+            Input::Command { ticket, .. } => {
+                let result = Err(CommandError::Store(FULL.to_owned()));
+                self.out.replies.push(Reply { ticket, result });
+            }
+            Input::LinkUp { link, .. } => {
+                self.out.effects.push(Effect::Close { link, reason: FULL });
+            }
+            Input::Listening { addresses } => self.state.listening = addresses,
+            Input::LinkDown { .. } | Input::Frames { .. } | Input::Gossip { .. } | Input::Tick => {}
+        }
+    }
+
     /// Replaces keys that served long enough, and forgets those nothing can still be under way for.
     fn keep_house(&mut self, now: Now) -> Result<(), RecordError> {
         let Self { store, rng, state, out, .. } = self;
@@ -214,15 +258,27 @@ impl Engine {
     /// Ends the batch: durable on return, and only then does anything leave.
     ///
     /// When the store is full, every caller is told so, nothing else leaves, all streams are ended, and the state is
-    /// what the store holds.
+    /// what the store holds. Until there is room, inputs are refused as they come.
     ///
     /// # Errors
     /// The store failed for good; the engine must not be used any more.
     pub fn commit(&mut self, now: Now) -> Result<Outcome, EngineError> {
+        self.begun = false;
+        if self.full.is_some() {
+            self.full = Some(now.mono_ms.saturating_add(ROOM_ASKED_MS));
+            let Out { effects, replies, .. } = std::mem::take(&mut self.out);
+            return Ok(Outcome { effects, replies, ..Outcome::default() });
+        }
         match self.finish(now) {
             Ok(outcome) => Ok(outcome),
-            Err(EngineError::Store(StoreError::Full { .. })) => {
-                self.start_over("the disk is full", now)
+            Err(EngineError::Store(StoreError::Full { free, needed })) => {
+                tracing::warn!(
+                    free,
+                    needed,
+                    "the disk is full: everything is refused until it has room"
+                );
+                self.full = Some(now.mono_ms.saturating_add(ROOM_ASKED_MS));
+                self.start_over(FULL, now)
             }
             Err(EngineError::Store(StoreError::ValueTooLong { len })) => {
                 tracing::error!(len, "a batch was given up: a record would be too long");
@@ -257,6 +313,7 @@ impl Engine {
         self.make_durable()?;
         let effects = std::mem::take(&mut self.out.effects);
         let replies = std::mem::take(&mut self.out.replies);
+        self.out.pressing = false;
         let snapshot = self.publish(now);
         Ok(Outcome { effects, replies, events, snapshot })
     }
@@ -317,7 +374,9 @@ impl Engine {
     }
 
     fn publish(&mut self, now: Now) -> Option<Arc<Snapshot>> {
-        let (changed, rekeyed) = (self.state.changed, self.state.rekeyed);
+        let state = &self.state;
+        let changed = state.changed || state.nearer || state.reheld;
+        let rekeyed = state.rekeyed;
         let last_event = self.next_event.saturating_sub(1);
         let outbox = self.state.outbox.messages();
         if !changed
@@ -326,6 +385,7 @@ impl Engine {
             && self.snapshot.held == self.state.custody.envelopes()
             && self.snapshot.not_carried == self.state.custody.refused()
             && self.snapshot.last_event == last_event
+            && Arc::ptr_eq(&self.snapshot.seen, self.state.seen.view())
         {
             return None;
         }
@@ -369,10 +429,19 @@ impl Engine {
 
     /// Returns when [`Input::Tick`] is wanted next, in `Now::mono_ms`.
     pub fn next_deadline(&self) -> Option<u64> {
+        if self.full.is_some() {
+            return self.full;
+        }
         let links = self.state.links.iter().filter_map(|link| link.due_ms());
         let others = [self.state.releases_due_ms(), self.state.rotation.due_ms()];
         let due = links.chain(others.into_iter().flatten()).min();
         Some(due.unwrap_or(u64::MAX).min(self.housekeeping_ms))
+    }
+
+    /// Whether somebody waits for the batch under way to end. What does not press may wait a moment for company: then one
+    /// commit makes both durable.
+    pub fn is_pressing(&self) -> bool {
+        self.out.pressing || self.broken.is_some()
     }
 
     /// Sets how many bytes are carried for others at most: a part of what is free on the disk.

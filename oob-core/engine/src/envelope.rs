@@ -2,7 +2,7 @@
 //! snapshot, so that any thread may run them; they acknowledge nothing.
 
 use crate::{record::RecordRef, snapshot::ScreenKeys};
-use oob_crypto::envelope::{Claim, Cover, Head, open_origin, verify_origin};
+use oob_crypto::envelope::{Claim, Cover, EnvelopeError, Head, open_origin, verify_origin};
 use oob_proto::{DeviceId, EnvelopeId, Incarnation, wire};
 
 /// What screening makes of one frame.
@@ -85,6 +85,15 @@ pub enum Verdict {
 
 /// Judges one envelope: form, origin, signature, in this order.
 pub fn screen(keys: &ScreenKeys, envelope: wire::Envelope) -> Verdict {
+    screen_with(keys, envelope, verify_origin)
+}
+
+/// The same, with the signature checked by `verify`: the simulator shows the same bytes to many devices.
+pub(crate) fn screen_with(
+    keys: &ScreenKeys,
+    envelope: wire::Envelope,
+    verify: impl FnOnce(&Claim<'_>) -> Result<EnvelopeId, EnvelopeError>,
+) -> Verdict {
     let Ok(cover) = Cover::read(&envelope) else { return Verdict::Refuse(Refusal::Malformed) };
     let Some(org) = keys.org else { return Verdict::NotYet(envelope) };
     for (epoch, key) in &keys.headers {
@@ -101,7 +110,7 @@ pub fn screen(keys: &ScreenKeys, envelope: wire::Envelope) -> Verdict {
             return Verdict::Refuse(Refusal::Removed);
         }
         let claim = Claim { org: &org, epoch: *epoch, device, rlk, origin: &origin, cover: &cover };
-        return match verify_origin(&claim) {
+        return match verify(&claim) {
             Ok(id) => Verdict::Accept(Box::new(VerifiedEnvelope {
                 id,
                 device: *device,

@@ -111,7 +111,10 @@ impl State {
                     Taken::RECORD
                 }
                 Screened::Refused(refusal) => Taken { record: true, good: !refusal.is_guilt() },
-                Screened::Other(kind) => self.other(cx, id, &device, kind, age_s)?,
+                Screened::Other(kind) => {
+                    cx.out.pressing |= self.presses(id, &kind);
+                    self.other(cx, id, &device, kind, age_s)?
+                }
             };
             let Some(link) = self.links.get_mut(id) else { return Ok(()) };
             if taken.record {
@@ -162,6 +165,16 @@ impl State {
             Screened::Other(_) | Screened::Refused(_) => {}
         }
         Ok(())
+    }
+
+    /// Whether anybody waits for what a frame brings about.
+    fn presses(&mut self, id: LinkId, kind: &Kind) -> bool {
+        match kind {
+            Kind::Release(_) | Kind::Heartbeat(_) | Kind::Nearby(_) => false,
+            // Records wait for it only where none may go out any more.
+            Kind::Credit(_) => self.links.get_mut(id).is_none_or(|link| !link.may_send()),
+            _ => true,
+        }
     }
 
     /// Takes one frame that is no envelope; says whether it counts against credit, and whether a correct neighbour sends it.
@@ -454,9 +467,7 @@ impl State {
         if let Some(Arrival::Refused(what)) = taken.transpose()? {
             tracing::warn!(device = %from.id, what, "a message was refused");
             #[cfg(feature = "sim")]
-            {
-                self.rig.oddities.refused += 1;
-            }
+            self.rig.refused(&from.id);
         }
         Ok(())
     }
@@ -484,6 +495,8 @@ impl State {
     /// Sends every stream what it is owed: operations, own envelopes as far as credit goes, credit, Have.
     pub(crate) fn push_links(&mut self, cx: &mut Cx<'_>) -> Result<(), RecordError> {
         let ids: Vec<LinkId> = self.links.iter().map(|link| link.id).collect();
+        // Said once in a batch, to whomever it is due: nothing of what it says changes while things go out.
+        let mut word: Option<wire::Signed> = None;
         for id in ids {
             self.push_ops(cx, id)?;
             self.push_grants(cx, id);
@@ -498,9 +511,15 @@ impl State {
                     }
                     Owing::Have => {
                         let Some(org) = self.org_id() else { continue };
-                        let entries = self.have_entries();
                         self.told.insert(device, self.seen.version());
-                        Kind::Have(have(&org, &self.identity, &mut self.life, entries))
+                        let said = match word.take() {
+                            Some(said) => said,
+                            None => {
+                                let entries = self.have_entries();
+                                have(&org, &self.identity, &mut self.life, entries)
+                            }
+                        };
+                        Kind::Have(word.insert(said).clone())
                     }
                 };
                 send(cx, id, kind);

@@ -42,6 +42,7 @@ impl State {
                 self.seen.cut(&device, life, last);
             }
             self.holders.forget(&device);
+            self.reheld = true;
             // It is given nothing any more. What of it arrived in time its receipts may still say, so nothing is told here.
             self.outbox.settle(cx.store, &device, |_| true);
         }
@@ -68,6 +69,12 @@ impl State {
         let me = self.identity.device;
         for told in &claim.told {
             let (device, life) = told.key;
+            #[cfg(feature = "sim")]
+            if self.rig.faults.believe_gone
+                && let Some(author) = self.device(&device).filter(|author| author.id != from.id)
+            {
+                self.give_up(cx, &author, life, &told.have.missing_from(&told.known))?;
+            }
             if device == from.id {
                 // An author's word on its own records is the last: what it has no more, nobody needs.
                 let mut gone = told.known.clone();
@@ -76,7 +83,7 @@ impl State {
             } else if device == me
                 && (self.outbox.has_life(life) || self.holders.knows(&from.id, life))
             {
-                self.settle(cx, &from.id, life, &told.known);
+                self.settle(cx, &from.id, life, &told.have.missing_from(&told.known));
                 self.holds(cx, from, life, &told.have)?;
             }
         }
@@ -101,16 +108,18 @@ impl State {
         }
     }
 
-    /// Takes away from what is owed to a device what it has.
+    /// Takes away from what is owed to a device the receipts that it says it needs no more: it opened them. A message is owed
+    /// until its receipt is here: a device may have one that it cannot open yet, and give it up where there is no room.
     pub(crate) fn settle(
         &mut self,
         cx: &mut Cx<'_>,
         device: &DeviceId,
         life: Incarnation,
-        has: &RangeSet,
+        gone: &RangeSet,
     ) {
         let settled = self.outbox.settle(cx.store, device, |pending| {
-            pending.incarnation == life && has.contains(pending.seq)
+            let receipt = matches!(pending.carries, Carries::Ack { .. });
+            receipt && pending.incarnation == life && gone.contains(pending.seq)
         });
         if !settled.is_empty() {
             self.have_changed(cx.now.mono_ms);
@@ -138,9 +147,7 @@ impl State {
             let set: &mut RangeSet = held.entry((conversation, to)).or_default();
             set.insert(body_seq);
         }
-        if !held.is_empty() {
-            self.changed = true;
-        }
+        self.reheld |= !held.is_empty();
         for ((conversation, to), set) in held {
             let told =
                 self.with_direct(|direct, _| direct.mark_held(cx, &conversation, &to, life, &set));

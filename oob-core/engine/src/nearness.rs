@@ -61,17 +61,17 @@ impl State {
                     || (own_word && known.by == from && known.ended != ended)
             }) {
                 self.nearby.insert(device, told);
-                self.changed = true;
+                self.nearer = true;
             }
         }
         if let Some(link) = self.links.get_mut(link) {
-            self.changed |= link.take_near(near);
+            self.nearer |= link.take_near(near);
         }
     }
 
     /// Notes that somebody came near or went away.
     pub(crate) fn near_changed(&mut self, now_ms: u64) {
-        self.changed = true;
+        self.nearer = true;
         for link in self.links.iter_mut() {
             link.nearby_changed(now_ms);
         }

@@ -7,7 +7,7 @@ use crate::{
     model::{Device, LinkId},
     outbox::Carries,
     record::RecordRef,
-    releases::DELAY_MS,
+    releases::{DELAY_MS, goes_out_ms},
     session::{OpenError, Opened},
     state::State,
     stored::RecordError,
@@ -84,6 +84,7 @@ impl State {
                 opened
             }
             Err(OpenError::NotOurs) => {
+                cx.out.pressing = true;
                 if let Some(age_s) = carry {
                     self.pass_on(cx, link, of, &Kind::Envelope(envelope.to_wire()), age_s);
                 }
@@ -95,9 +96,7 @@ impl State {
             Err(OpenError::Bad(what)) => {
                 tracing::warn!(device = %of.device, what, "an envelope for this device does not open");
                 #[cfg(feature = "sim")]
-                {
-                    self.rig.oddities.unopened += 1;
-                }
+                self.rig.unopened(&of.device);
                 self.taken(cx, &of);
                 return Ok(());
             }
@@ -106,6 +105,7 @@ impl State {
         match opened {
             Opened::Again => {}
             Opened::Bodies(bodies) => {
+                cx.out.pressing = true;
                 #[cfg(feature = "sim")]
                 let bodies = self.rig.keep(of, bodies);
                 for body in bodies.iter() {
@@ -176,8 +176,8 @@ impl State {
         let life_ms = envelope.head.life.seconds().saturating_mul(1_000);
         let until_ms = cx.elapsed_ms.saturating_add(life_ms);
         let delay_ms = u64::from(cx.rng.next_u32()) % DELAY_MS;
-        let from_ms = cx.elapsed_ms.saturating_add(delay_ms).max(1);
-        self.releases.put(of, preimage, until_ms, Some(from_ms));
+        let from_ms = goes_out_ms(cx.elapsed_ms, delay_ms);
+        self.releases.put(cx.store, of, preimage, until_ms, Some(from_ms));
     }
 
     /// Publishes the own proofs whose time has come.
@@ -233,7 +233,7 @@ impl State {
         }
         let until_ms = self.custody.until_ms(&of).unwrap_or(cx.elapsed_ms);
         self.custody.take_out(cx.store, &of);
-        self.releases.put(&of, preimage, until_ms, None);
+        self.releases.put(cx.store, &of, preimage, until_ms, None);
         self.released(cx, from, &of);
         true
     }

@@ -312,6 +312,12 @@ impl Life {
         self.next_record
     }
 
+    /// The number of the newest word on what is here.
+    #[cfg(feature = "sim")]
+    pub(crate) fn have_number(&self) -> u64 {
+        self.have_number
+    }
+
     pub(crate) fn take_have(&mut self) -> u64 {
         self.dirty = true;
         self.have_number = self.have_number.saturating_add(1);

@@ -17,6 +17,16 @@ const KEPT: usize = 131_072;
 /// The longest an own proof is kept back, so that when something is opened says little about who opened it.
 pub(crate) const DELAY_MS: u64 = 30_000;
 
+/// Own proofs go out together, at most this often: each time is a batch of its own, and with one a message there would be a
+/// commit more for each.
+const TOGETHER_MS: u64 = 500;
+
+/// When the proof of what is opened now goes out, so long after it as was drawn.
+pub(crate) fn goes_out_ms(elapsed_ms: u64, delay_ms: u64) -> u64 {
+    let at_ms = elapsed_ms.saturating_add(delay_ms).max(1);
+    at_ms.checked_next_multiple_of(TOGETHER_MS).unwrap_or(at_ms)
+}
+
 /// One proof.
 #[derive(Debug, Clone, Copy)]
 struct Released {
@@ -35,6 +45,8 @@ pub(crate) struct Releases {
     /// How many of a stored batch are left.
     left: BTreeMap<u64, usize>,
     next_batch: u64,
+    /// How many are of records of each device.
+    by_author: BTreeMap<DeviceId, usize>,
 }
 
 impl Releases {
@@ -67,6 +79,8 @@ impl Releases {
         if self.all.insert(of, released).is_none() {
             let left = self.left.entry(batch).or_default();
             *left = left.saturating_add(1);
+            let count = self.by_author.entry(of.device).or_default();
+            *count = count.saturating_add(1);
         }
         if raw.from_ms > 0 {
             self.waiting.insert((raw.from_ms, of));
@@ -77,12 +91,13 @@ impl Releases {
     /// Notes a proof; one of this device's own goes out at `from_ms` of elapsed time.
     pub(crate) fn put(
         &mut self,
+        store: &mut Store,
         of: &RecordRef,
         preimage: [u8; 16],
         until_ms: u64,
         from_ms: Option<u64>,
     ) {
-        if self.all.contains_key(of) || self.all.len() >= KEPT {
+        if self.all.contains_key(of) || !self.make_room(store, &of.device) {
             return;
         }
         let raw = wire::StoredRelease {
@@ -95,6 +110,38 @@ impl Releases {
         };
         if self.note(&raw, self.next_batch).is_some() {
             self.fresh.push(raw);
+        }
+    }
+
+    /// Makes room by forgetting the oldest proof of whoever has most, unless the newcomer's author has as many: an author
+    /// makes as many proofs as it likes, and must not keep those of others out.
+    fn make_room(&mut self, store: &mut Store, device: &DeviceId) -> bool {
+        if self.all.len() < KEPT {
+            return true;
+        }
+        let own = self.by_author.get(device).copied().unwrap_or(0).saturating_add(1);
+        let most = self.by_author.iter().max_by_key(|(_, count)| **count);
+        let Some((most, _)) = most.filter(|(_, count)| **count > own) else { return false };
+        let first = RecordRef { device: *most, incarnation: Incarnation(0), seq: 0 };
+        let Some(oldest) = self.all.range(first..).next().map(|(of, _)| *of) else { return false };
+        self.forget(store, &oldest);
+        true
+    }
+
+    fn forget(&mut self, store: &mut Store, of: &RecordRef) {
+        let Some(released) = self.all.remove(of) else { return };
+        if let Some(count) = self.by_author.get_mut(&of.device) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.by_author.remove(&of.device);
+            }
+        }
+        let Some(left) = self.left.get_mut(&released.batch) else { return };
+        *left = left.saturating_sub(1);
+        // The batch under way is not written yet: it goes with the others once it is too old.
+        if *left == 0 && released.batch != self.next_batch {
+            self.left.remove(&released.batch);
+            store.delete(&stored::releases(), released.batch);
         }
     }
 
@@ -143,15 +190,45 @@ impl Releases {
     /// Forgets proofs of what nobody carries any more.
     pub(crate) fn forget_old(&mut self, cx: &mut Cx<'_>) {
         let old = self.all.iter().filter(|(_, released)| released.until_ms <= cx.elapsed_ms);
-        let old: Vec<(RecordRef, u64)> = old.map(|(of, released)| (*of, released.batch)).collect();
-        for (of, batch) in old {
-            self.all.remove(&of);
-            let Some(left) = self.left.get_mut(&batch) else { continue };
-            *left = left.saturating_sub(1);
-            if *left == 0 {
-                self.left.remove(&batch);
-                cx.store.delete(&stored::releases(), batch);
+        let old: Vec<RecordRef> = old.map(|(of, _)| *of).collect();
+        for of in old {
+            self.forget(cx.store, &of);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{SeedableRng, rngs::StdRng};
+
+    /// Whoever writes envelopes and opens them filled the table, and nobody heard that anybody else's were opened.
+    #[test]
+    fn proofs_of_one_author_give_way_to_those_of_others() {
+        let mut store = Store::in_memory(StdRng::seed_from_u64(1)).unwrap();
+        let mut releases = Releases::default();
+        let of = |device: u8, seq| RecordRef {
+            device: DeviceId::from([device; 32]),
+            incarnation: Incarnation(1),
+            seq,
+        };
+        for seq in 1..=140_000 {
+            releases.put(&mut store, &of(1, seq), [7; 16], 9, None);
+            if seq % 1_000 == 0 {
+                releases.save_fresh(&mut store);
             }
         }
+        assert_eq!(releases.all.len(), KEPT);
+        assert!(releases.get(&of(1, 140_000)).is_none(), "it is full");
+        for seq in 1..=10 {
+            releases.put(&mut store, &of(2, seq), [8; 16], 9, None);
+        }
+        releases.save_fresh(&mut store);
+        assert!((1..=10).all(|seq| releases.get(&of(2, seq)).is_some()));
+        assert_eq!(releases.all.len(), KEPT);
+        assert!(releases.get(&of(1, 10)).is_none(), "the oldest of the other are gone");
+        store.commit().unwrap();
+        let again = Releases::load(&store).unwrap();
+        assert!((1..=10).all(|seq| again.get(&of(2, seq)).is_some()));
     }
 }

@@ -2,6 +2,7 @@
 //! counters of what an honest world must never see. Compiled with the feature `sim` only.
 
 use crate::{record::RecordRef, session::OpenedBody};
+use oob_proto::DeviceId;
 use std::{collections::BTreeMap, sync::Arc};
 
 /// Of so many batches, one is made durable where [`Faults::acknowledge_before_durable`] is set.
@@ -17,6 +18,10 @@ pub struct Faults {
     pub acknowledge_before_durable: bool,
     /// What was lost on its way is not offered again on the next stream.
     pub no_repair: bool,
+    /// A neighbour's word that records of others are not needed is taken for everybody's.
+    pub believe_gone: bool,
+    /// Nobody looks at the signature of an envelope.
+    pub no_signature_check: bool,
 }
 
 /// What an honest world must never see, counted.
@@ -32,12 +37,30 @@ pub struct Oddities {
 #[derive(Default)]
 pub(crate) struct Rig {
     pub(crate) faults: Faults,
-    pub(crate) oddities: Oddities,
+    /// By the device that wrote what is odd.
+    pub(crate) oddities: BTreeMap<DeviceId, Oddities>,
+    /// Walks over all that is owed and all who carry it.
+    pub(crate) walks: u64,
     batches: u64,
     opened: BTreeMap<RecordRef, Arc<Vec<OpenedBody>>>,
 }
 
 impl Rig {
+    /// Counts an envelope that did not open.
+    pub(crate) fn unopened(&mut self, by: &DeviceId) {
+        self.oddities.entry(*by).or_default().unopened += 1;
+    }
+
+    /// Counts a walk over all that is owed.
+    pub(crate) fn walked(&mut self) {
+        self.walks += 1;
+    }
+
+    /// Counts a body that was refused.
+    pub(crate) fn refused(&mut self, by: &DeviceId) {
+        self.oddities.entry(*by).or_default().refused += 1;
+    }
+
     /// Whether this batch is not made durable yet.
     pub(crate) fn puts_off(&mut self) -> bool {
         self.batches = self.batches.wrapping_add(1);

@@ -3,11 +3,15 @@
 use crate::{
     model::RangeSet,
     record::RecordRef,
+    snapshot::SeenView,
     stored::{self, RecordError},
 };
 use oob_proto::{DeviceId, Incarnation, limits, wire};
 use oob_store::{Order, Store};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// Ranges kept per author and life. Members carry everything for one another, so what one was away for comes back
 /// whole; holes stay only where something was delivered meanwhile, and are closed by the author's own word. Beyond this
@@ -43,6 +47,8 @@ pub(crate) struct Seen {
     dirty: BTreeSet<(DeviceId, Incarnation)>,
     /// Grows with each change.
     version: u64,
+    /// The newest of it, for whoever screens; as of the last batch that was saved.
+    view: Arc<SeenView>,
 }
 
 impl Seen {
@@ -53,6 +59,7 @@ impl Seen {
             let Ok(life) = u32::try_from(life) else { continue };
             let known = RangeSet::from_wire(&raw.ranges, RANGES);
             let gone = RangeSet::from_wire(&raw.gone, RANGES).common(&known);
+            Arc::make_mut(&mut self.view).note(*device, Incarnation(life), &known);
             let lives = self.by_author.entry(*device).or_default();
             lives.insert(Incarnation(life), Life { known, gone });
         }
@@ -160,9 +167,17 @@ impl Seen {
         self.version = self.version.saturating_add(1);
     }
 
+    /// The newest of what is known, as of the last batch that was saved.
+    pub(crate) fn view(&self) -> &Arc<SeenView> {
+        &self.view
+    }
+
     pub(crate) fn save_dirty(&mut self, store: &mut Store) {
         for (device, life) in std::mem::take(&mut self.dirty) {
-            let Some(of) = self.life(&device, life) else { continue };
+            let Some(of) = self.by_author.get(&device).and_then(|lives| lives.get(&life)) else {
+                continue;
+            };
+            Arc::make_mut(&mut self.view).note(device, life, &of.known);
             let raw = wire::StoredRanges {
                 ranges: of.known.to_wire(RANGES),
                 gone: of.gone.to_wire(RANGES),

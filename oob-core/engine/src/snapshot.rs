@@ -1,6 +1,6 @@
 //! What the engine lets others read without asking it: published after each batch, never changed afterwards.
 
-use crate::model::{Device, Member, Name};
+use crate::model::{Device, Member, Name, RangeSet};
 use oob_crypto::{BeaconKey, HeaderKey, PublicKey};
 use oob_proto::{DeviceId, DeviceShort, EpochId, Incarnation, MemberId, OrgId, TransportKey};
 use std::{collections::BTreeMap, sync::Arc};
@@ -39,6 +39,61 @@ pub struct Snapshot {
     pub addresses: Arc<Vec<(Option<TransportKey>, String)>>,
     /// Number of the newest event.
     pub last_event: u64,
+    /// Which records came here before.
+    pub seen: Arc<SeenView>,
+}
+
+/// Ranges kept of one life's newest records for [`SeenView`]: holes are where something was delivered meanwhile, and most
+/// lives have a handful.
+const SEEN_RANGES: usize = 64;
+
+/// Which records of each author came here before, as far back as is worth a look without asking the rules: what comes by
+/// gossip is passed on before they run, and a member that replays what it once got must not have it passed on again.
+#[derive(Debug, Clone, Default)]
+pub struct SeenView {
+    lives: BTreeMap<(DeviceId, Incarnation), Arc<Recent>>,
+}
+
+#[derive(Debug)]
+struct Recent {
+    /// Here, or not needed any more.
+    known: RangeSet,
+    /// Below it is not said which.
+    from: u64,
+}
+
+/// What is known of a record by its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Novelty {
+    /// It has not come before.
+    New,
+    /// It came before: nobody needs it from here.
+    Known,
+    /// Its number is so old that only the rules can tell: it is theirs to have, and nobody else's.
+    Old,
+}
+
+impl SeenView {
+    /// Says what is known of a record.
+    pub fn novelty(&self, device: &DeviceId, life: Incarnation, seq: u64) -> Novelty {
+        match self.lives.get(&(*device, life)) {
+            Some(recent) if recent.known.contains(seq) => Novelty::Known,
+            Some(recent) if seq < recent.from => Novelty::Old,
+            Some(_) | None => Novelty::New,
+        }
+    }
+
+    /// Notes what is known of a life now.
+    pub(crate) fn note(&mut self, device: DeviceId, life: Incarnation, known: &RangeSet) {
+        let older = known.len().saturating_sub(SEEN_RANGES);
+        let mut newest = RangeSet::new();
+        for (first, last) in known.iter().skip(older) {
+            newest.insert_range(first, last);
+        }
+        let from = older.checked_sub(1).and_then(|last_left_out| known.iter().nth(last_left_out));
+        let from = from.map_or(0, |(_, last)| last.saturating_add(1));
+        self.lives.insert((device, life), Arc::new(Recent { known: newest, from }));
+    }
 }
 
 /// When a device was last heard, and by whom.
@@ -120,4 +175,27 @@ pub struct ScreenKeys {
     pub relays: BTreeMap<(DeviceShort, Incarnation, u32), (DeviceId, PublicKey)>,
     /// Devices taken out, with the last record of each life that stands; of another life none does.
     pub removed: BTreeMap<DeviceId, BTreeMap<Incarnation, u64>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_is_known_and_what_is_too_old_to_tell_is_said_to_be() {
+        let (device, life) = (DeviceId::from([1; 32]), Incarnation(2));
+        let mut view = SeenView::default();
+        let say = |view: &SeenView, seq| view.novelty(&device, life, seq);
+        assert_eq!(say(&view, 7), Novelty::New);
+        let mut known = RangeSet::new();
+        known.insert_range(1, 9);
+        view.note(device, life, &known);
+        assert_eq!([9, 10].map(|seq| say(&view, seq)), [Novelty::Known, Novelty::New]);
+        (6..2_006u64).for_each(|n| known.insert_range(2 * n, 2 * n));
+        view.note(device, life, &known);
+        let said = [4_010, 4_009, 4_011, 3_884, 3_883, 3_882, 5].map(|seq| say(&view, seq));
+        use Novelty::{Known, New, Old};
+        assert_eq!(said, [Known, New, New, Known, New, Old, Old]);
+        assert_eq!(view.lives.values().map(|recent| recent.known.len()).sum::<usize>(), 64);
+    }
 }

@@ -72,6 +72,10 @@ pub(crate) struct State {
     pub(crate) rekeyed: bool,
     /// Something else that a snapshot shows changed in this batch.
     pub(crate) changed: bool,
+    /// Who is near changed in this batch.
+    pub(crate) nearer: bool,
+    /// Who carries own messages changed in this batch, or whose devices are whose.
+    pub(crate) reheld: bool,
     view: Arc<RosterView>,
     screening: Arc<ScreenKeys>,
     beacons: Arc<Vec<(EpochId, BeaconKey)>>,
@@ -116,6 +120,8 @@ impl State {
             applied: 0,
             rekeyed: true,
             changed: true,
+            nearer: true,
+            reheld: true,
             view: Arc::default(),
             screening: Arc::default(),
             beacons: Arc::default(),
@@ -286,6 +292,7 @@ impl State {
         }
         self.changed = true;
         self.rekeyed = true;
+        self.reheld = true;
         let org = organisation.id;
         let devices: Vec<Device> = organisation.roster().with_former().cloned().collect();
         let standing: BTreeSet<DeviceId> =
@@ -353,14 +360,22 @@ impl State {
             self.beacons =
                 Arc::new(core.map(|epoch| (epoch.id, epoch.secret.beacon_key())).collect());
         }
-        if std::mem::take(&mut self.changed) {
+        let changed = std::mem::take(&mut self.changed);
+        if changed {
             self.addresses = Arc::new(self.all_addresses());
             // A device of which only the addresses were told has not been heard.
             let heard = self.neighbours.iter().filter(|(_, known)| known.last_heard_ms > 0);
             self.last_heard =
                 Arc::new(heard.map(|(id, known)| (*id, known.last_heard_ms)).collect());
+        }
+        // What neighbours say of who is near is no reason to look at anything else.
+        if std::mem::take(&mut self.nearer) || changed {
             self.near = Arc::new(self.nearby_view());
+        }
+        if std::mem::take(&mut self.reheld) {
             self.owed = Arc::new(self.owed_view(&self.owed, true));
+            #[cfg(feature = "sim")]
+            self.rig.walked();
         } else if self.owed.values().map(|of| of.messages).sum::<u64>() != self.outbox.messages() {
             self.owed = Arc::new(self.owed_view(&self.owed, false));
         }
@@ -387,6 +402,7 @@ impl State {
             owed: Arc::clone(&self.owed),
             addresses: Arc::clone(&self.addresses),
             last_event,
+            seen: Arc::clone(self.seen.view()),
         }
     }
 

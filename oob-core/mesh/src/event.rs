@@ -99,6 +99,30 @@ pub enum Verdict {
     Reject,
 }
 
+/// How the network task stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Health {
+    /// It runs.
+    #[default]
+    Well,
+    /// It failed and is about to be begun again.
+    Restarting,
+    /// It failed too often in a row and is left alone: nobody can be reached.
+    GivenUp,
+}
+
+impl Health {
+    /// Returns the word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Well => "well",
+            Self::Restarting => "restarting",
+            Self::GivenUp => "given_up",
+        }
+    }
+}
+
 /// Why a link went down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -19,6 +19,7 @@ use tokio::{
 use crate::{
     event::DownReason,
     join::Progress,
+    quarantine::{Quarantine, Source},
     queue::{FrameReceiver, FrameSender, SendError},
 };
 
@@ -47,6 +48,8 @@ pub(crate) struct Ends {
     pub(crate) heard: Arc<Progress>,
     /// Told when the first frame came.
     pub(crate) ready: oneshot::Sender<()>,
+    /// Where a frame goes that makes this task fail.
+    pub(crate) quarantine: Quarantine,
 }
 
 /// Runs a stream until it ends; returns why it did.
@@ -55,10 +58,10 @@ pub(crate) async fn run(
     ends: Ends,
 ) -> DownReason {
     let (reader, writer) = stream.split();
-    let Ends { outgoing, incoming, heard, ready } = ends;
+    let Ends { outgoing, incoming, heard, ready, quarantine } = ends;
     // Both in one task: whichever ends first takes the other along.
     tokio::select! {
-        reason = read(reader, incoming, &heard, ready) => reason,
+        reason = read(reader, incoming, &heard, ready, &quarantine) => reason,
         reason = write(writer, outgoing) => reason,
     }
 }
@@ -138,6 +141,7 @@ async fn read<S: AsyncRead + AsyncWrite + Unpin>(
     incoming: FrameSender,
     heard: &Progress,
     ready: oneshot::Sender<()>,
+    quarantine: &Quarantine,
 ) -> DownReason {
     let mut ready = Some(ready);
     let mut buffer = Buffer::new();
@@ -153,7 +157,9 @@ async fn read<S: AsyncRead + AsyncWrite + Unpin>(
             if let Some(ready) = ready.take() {
                 let _ = ready.send(());
             }
-            if is_heartbeat(&frame) {
+            // One that made this task fail before is passed over, as a heartbeat is.
+            let heartbeat = quarantine.guard(Source::Frame, &frame, || is_heartbeat(&frame));
+            if heartbeat.unwrap_or(true) {
                 continue;
             }
             // Waits while the taker is behind, and the stream is not read meanwhile.
@@ -277,7 +283,8 @@ mod tests {
         let (sender, outgoing) = queue::bounded(8, 1 << 20);
         let (incoming, receiver) = queue::bounded(8, 1 << 20);
         let (ready, _) = oneshot::channel();
-        (Ends { outgoing, incoming, heard: Arc::new(Progress::new()), ready }, receiver, sender)
+        let (heard, quarantine) = (Arc::new(Progress::new()), Quarantine::default());
+        (Ends { outgoing, incoming, heard, ready, quarantine }, receiver, sender)
     }
 
     /// Two ends of a pipe, as libp2p gives them.

@@ -7,7 +7,7 @@ use oob_proto::{TransportKey, limits};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::{
     sync::{Mutex, mpsc, oneshot, watch},
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use crate::{
@@ -16,10 +16,12 @@ use crate::{
     book::Heard,
     config::{MeshConfig, MeshError},
     driver::{Ask, Command, Driver, Plan},
-    event::{Counters, DownReason, GossipId, KnownAddress, MeshEvent, PeerInfo, Verdict},
+    event::{Counters, DownReason, GossipId, Health, KnownAddress, MeshEvent, PeerInfo, Verdict},
     join::JoinStream,
     listen,
+    quarantine::Quarantine,
     queue::{self, FrameReceiver, FrameSender, GOSSIP_BYTES, SendError},
+    restarts::Restarts,
     shared::Shared,
     surroundings::Surroundings,
     topic::Topic,
@@ -44,9 +46,6 @@ const HEAD_START: Duration = Duration::from_millis(300);
 
 /// Longest wait for a join stream: the longest dial and a negotiation.
 const OPEN_JOIN: Duration = Duration::from_secs(10);
-
-/// Wait before a swarm task that failed is replaced, and after each replacement that could not start.
-const AFTER_FAULT: Duration = Duration::from_millis(250);
 
 /// A running mesh. Cheap to clone; the mesh ends when the last clone is dropped, or by [`Mesh::shutdown`].
 #[derive(Debug, Clone)]
@@ -116,39 +115,77 @@ impl Inlets {
         Driver::start(plan, commands, publications, events.clone()).await
     }
 
-    /// Whether nobody holds the mesh any more.
-    async fn are_closed(&self) -> bool {
-        self.commands.lock().await.is_closed()
+    /// Takes commands while there is no swarm task, until a moment if there is one; says whether the mesh goes on then.
+    async fn hold(&self, shared: &Shared, until: Option<Instant>) -> bool {
+        let mut commands = self.commands.lock().await;
+        let over = async {
+            match until {
+                Some(until) => sleep_until(until).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(over);
+        loop {
+            let command = tokio::select! {
+                () = &mut over => return true,
+                command = commands.recv() => command,
+            };
+            match command {
+                None | Some(Command::Shutdown) => return false,
+                // The next one lets in whom this says.
+                Some(Command::Allow { roster, done }) => {
+                    *shared.roster() = roster;
+                    let _ = done.send(());
+                }
+                // Who waits for an answer is told that there is no network now; all else the next one finds out itself.
+                Some(_) => {}
+            }
+        }
     }
 }
 
-/// Runs the swarm task. One that panics takes its links along and nothing else: it is replaced.
+/// Runs the swarm task. One that panics takes its links along and nothing else: it is replaced, unless that has happened
+/// too often in a row.
 async fn supervise(plan: Plan, first: Driver, inlets: Inlets, events: mpsc::Sender<MeshEvent>) {
+    let shared = Arc::clone(&plan.shared);
+    let mut restarts = Restarts::default();
     let mut driver = first;
     loop {
         let Err(error) = tokio::spawn(driver.run()).await else { return };
         if !error.is_panic() {
             return;
         }
-        tracing::error!(%error, "the swarm task failed and is replaced");
-        plan.shared.counts.faults.add();
-        let lost = std::mem::take(&mut *plan.shared.live());
+        shared.counts.faults.add();
+        *shared.health() = Health::Restarting;
+        let lost = std::mem::take(&mut *shared.live());
         for key in lost.into_keys() {
             let down = MeshEvent::Down { key, reason: DownReason::Fault };
             if events.send(down).await.is_err() {
                 return;
             }
         }
+        let Some(mut wait) = restarts.failed(Instant::now()) else {
+            *shared.health() = Health::GivenUp;
+            tracing::error!(
+                "the swarm task failed too often in a row and is not replaced any more"
+            );
+            inlets.hold(&shared, None).await;
+            return;
+        };
+        tracing::error!(?wait, "the swarm task failed and is replaced");
+        let mut tries = 0_u32;
         driver = loop {
-            sleep(AFTER_FAULT).await;
-            if inlets.are_closed().await || events.is_closed() {
+            if !inlets.hold(&shared, Some(Instant::now() + wait)).await || events.is_closed() {
                 return;
             }
             match inlets.driver(&plan, &events).await {
                 Ok(driver) => break driver,
                 Err(error) => tracing::error!(%error, "the swarm task could not be replaced yet"),
             }
+            tries = tries.saturating_add(1);
+            wait = wait.max(Restarts::wait(tries));
         };
+        *shared.health() = Health::Well;
     }
 }
 
@@ -381,6 +418,16 @@ impl Mesh {
         self.shared.peers()
     }
 
+    /// Returns how the network task stands.
+    pub fn health(&self) -> Health {
+        *self.shared.health()
+    }
+
+    /// Returns what has made tasks fail.
+    pub fn quarantine(&self) -> Quarantine {
+        self.shared.quarantine.clone()
+    }
+
     /// Returns what was refused or went wrong since the start.
     pub fn counters(&self) -> Counters {
         self.shared.counts.read()
@@ -399,7 +446,7 @@ impl Mesh {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Listen;
+    use crate::{config::Listen, quarantine::Source};
     use zeroize::Zeroizing;
 
     async fn begin(seed: u8) -> (Mesh, mpsc::Receiver<MeshEvent>) {
@@ -449,6 +496,125 @@ mod tests {
         // Roster and addresses are still known, so the link comes back by itself.
         wait(&mut events_a, up).await;
         wait(&mut events_b, up).await;
+    }
+
+    /// Links two, both gossiping; returns the links, which live as long as they are held.
+    async fn linked() -> [(Mesh, mpsc::Receiver<MeshEvent>); 2] {
+        let ((a, mut events_a), (b, mut events_b)) = (begin(1).await, begin(2).await);
+        for mesh in [&a, &b] {
+            mesh.subscribe(Topic::of(&[9; 32].into())).await;
+        }
+        a.allow([b.local_key()].into()).await;
+        b.allow([a.local_key()].into()).await;
+        // Whoever fails listens elsewhere afterwards, so it is the one that dials.
+        b.learn(None, &a.listening()[0], FoundBy::Typed).await.unwrap();
+        both_up(&mut events_a, &mut events_b).await;
+        [(a, events_a), (b, events_b)]
+    }
+
+    /// Waits until both have the link. The links are left to themselves: they stay as long as nobody drops their ends.
+    async fn both_up(a: &mut mpsc::Receiver<MeshEvent>, b: &mut mpsc::Receiver<MeshEvent>) {
+        let up = |event: &MeshEvent| matches!(event, MeshEvent::Up(_));
+        for link in [wait(a, up).await, wait(b, up).await] {
+            std::mem::forget(link);
+        }
+    }
+
+    /// Publishes until it comes out: a subscription may still be on its way.
+    async fn gossip(from: &Mesh, to: &mut mpsc::Receiver<MeshEvent>, data: &'static [u8]) {
+        let mut number = 0_u32;
+        loop {
+            // The same bytes would go round only once.
+            let mut bytes = data.to_vec();
+            bytes.extend_from_slice(&number.to_be_bytes());
+            number += 1;
+            from.publish(bytes.into()).unwrap();
+            let came = wait(to, |event| matches!(event, MeshEvent::Gossip(_)));
+            if let Ok(MeshEvent::Gossip(message)) = timeout(Duration::from_millis(200), came).await
+                && message.data.starts_with(data)
+            {
+                return;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn bytes_that_make_the_network_task_fail_are_caught_and_it_goes_on_without_them() {
+        let [(a, mut events_a), (b, mut events_b)] = linked().await;
+        gossip(&a, &mut events_b, b"before").await;
+        let (quarantine, bad) = (b.quarantine(), b"poison");
+        quarantine.inject(move |source, bytes| source == Source::Gossip && bytes == bad);
+        a.publish(Bytes::from_static(bad)).unwrap();
+        let down = wait(&mut events_b, |event| matches!(event, MeshEvent::Down { .. })).await;
+        assert!(matches!(down, MeshEvent::Down { reason: DownReason::Fault, .. }));
+        let caught = quarantine.next().await;
+        assert_eq!((&caught.bytes[..], caught.source), (&bad[..], Source::Gossip));
+        // Commands are answered meanwhile, and the links come back.
+        b.allow([a.local_key()].into()).await;
+        both_up(&mut events_a, &mut events_b).await;
+        gossip(&a, &mut events_b, b"after").await;
+        assert_eq!((b.counters().faults, b.health()), (1, Health::Well));
+        // Neighbours that have them still do not make it fail again: somebody else publishes the same bytes.
+        drop((a, events_a));
+        let (c, mut events_c) = begin(3).await;
+        c.subscribe(Topic::of(&[9; 32].into())).await;
+        c.allow([b.local_key()].into()).await;
+        b.allow([c.local_key()].into()).await;
+        b.learn(None, &c.listening()[0], FoundBy::Typed).await.unwrap();
+        both_up(&mut events_b, &mut events_c).await;
+        gossip(&c, &mut events_b, b"third").await;
+        c.publish(Bytes::from_static(bad)).unwrap();
+        gossip(&c, &mut events_b, b"fourth").await;
+        assert_eq!((b.counters().faults, quarantine.refused(), quarantine.caught()), (1, 1, 1));
+    }
+
+    /// What the test above would see without a supervisor.
+    #[tokio::test]
+    async fn without_a_supervisor_one_panic_ends_the_network() {
+        let (commands, receiver) = mpsc::channel(COMMANDS);
+        let (_publications, published) = queue::bounded(PUBLISH, PUBLISH_BYTES);
+        let mut secret = [7; 32];
+        let keypair = Keypair::ed25519_from_bytes(&mut secret).unwrap();
+        let public = keypair.public().try_into_ed25519().unwrap();
+        let key = TransportKey::from(public.to_bytes());
+        let listen = Listen::Explicit(vec!["/ip4/127.0.0.1/tcp/0".to_owned()]);
+        let plan = Plan { keypair, listen, mdns: false, shared: Arc::new(Shared::new(key, true)) };
+        let inlets = Inlets {
+            commands: Arc::new(Mutex::new(receiver)),
+            publications: Arc::new(Mutex::new(published)),
+        };
+        let (events, mut owner) = mpsc::channel(EVENTS);
+        let driver = inlets.driver(&plan, &events).await.unwrap();
+        drop(events);
+        let task = tokio::spawn(driver.run());
+        commands.send(Command::Panic).await.unwrap();
+        assert!(task.await.unwrap_err().is_panic());
+        assert!(owner.recv().await.is_none(), "nobody tells anything any more");
+        let (done, is_done) = oneshot::channel();
+        commands.send(Command::Allow { roster: BTreeSet::new(), done }).await.unwrap();
+        let answer = timeout(Duration::from_millis(500), is_done).await;
+        assert!(answer.is_err(), "nobody answers any more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_network_task_that_goes_on_failing_is_given_up_and_the_rest_is_answered() {
+        let (a, mut events) = begin(1).await;
+        let mut failures = 0;
+        while a.health() != Health::GivenUp {
+            if a.health() == Health::Well && a.counters().faults == failures {
+                a.commands.send(Command::Panic).await.unwrap();
+                failures += 1;
+            }
+            tokio::task::yield_now().await;
+            sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!((failures, a.counters().faults), (9, 9));
+        // Whoever asks for something gets an answer, and the end is the end.
+        a.allow(BTreeSet::new()).await;
+        a.disconnect(a.local_key()).await;
+        assert!(a.open_join("/ip4/127.0.0.1/tcp/9").await.is_err());
+        a.shutdown().await;
+        while events.recv().await.is_some() {}
     }
 
     #[tokio::test]

@@ -13,8 +13,9 @@ use std::{
 use crate::{
     address::{FoundBy, Transport},
     book::Book,
-    event::{Counters, PeerInfo},
+    event::{Counters, Health, PeerInfo},
     join::Progress,
+    quarantine::Quarantine,
     topic::Topic,
 };
 
@@ -43,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) key: TransportKey,
     pub(crate) private_only: bool,
     pub(crate) counts: Counts,
+    pub(crate) quarantine: Quarantine,
+    health: Mutex<Health>,
     roster: Mutex<BTreeSet<TransportKey>>,
     book: Mutex<Book>,
     live: Mutex<BTreeMap<TransportKey, Live>>,
@@ -61,12 +64,18 @@ impl Shared {
             key,
             private_only,
             counts: Counts::default(),
+            quarantine: Quarantine::default(),
+            health: Mutex::default(),
             roster: Mutex::default(),
             book: Mutex::default(),
             live: Mutex::default(),
             listening: Mutex::default(),
             topic: Mutex::default(),
         }
+    }
+
+    pub(crate) fn health(&self) -> MutexGuard<'_, Health> {
+        lock(&self.health)
     }
 
     pub(crate) fn roster(&self) -> MutexGuard<'_, BTreeSet<TransportKey>> {

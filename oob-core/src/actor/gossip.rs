@@ -4,6 +4,7 @@
 //! writes its own copy. What only the rules can check is not passed on here; they hand it on by the streams if it is news
 //! (gossip takes no bytes twice, so they could not publish what came by it).
 
+use super::failures::Failures;
 use crate::{
     commands::Commands,
     error::Error,
@@ -11,11 +12,11 @@ use crate::{
 };
 use oob_engine::{
     Input,
-    envelope::Screened,
+    envelope::{Screened, VerifiedEnvelope},
     input::Arrived,
-    snapshot::{ScreenKeys, Snapshot},
+    snapshot::{Novelty, ScreenKeys, Snapshot},
 };
-use oob_mesh::{Gossip, Mesh, Verdict};
+use oob_mesh::{Gossip, Mesh, Quarantine, Verdict};
 use oob_proto::{DeviceId, TransportKey};
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 use tokio::{
@@ -89,6 +90,8 @@ pub(super) struct Reader {
     pub(super) mesh: Mesh,
     pub(super) commands: Commands,
     pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
+    pub(super) quarantine: Quarantine,
+    pub(super) failures: Failures,
 }
 
 /// What the task remembers.
@@ -102,8 +105,11 @@ struct Memory {
 impl Reader {
     /// Takes gossip until the mesh or the rules have ended.
     pub(super) async fn run(mut self) {
+        let failures = self.failures.clone();
         // An error is the end of the rules; there is nobody to tell it to.
-        let _ = self.read().await;
+        while failures.survive("the reader of gossip", self.read()).await.is_none()
+            && failures.pause().await
+        {}
     }
 
     async fn read(&mut self) -> Result<(), Error> {
@@ -152,12 +158,13 @@ impl Reader {
         memory: &mut Memory,
     ) -> Result<(), Error> {
         let bytes = batch.iter().map(|message| message.data.clone()).collect();
-        let heard = judge_gossip(bytes, keys).await;
+        let heard = judge_gossip(bytes, keys, &self.quarantine).await;
         // The verdicts of a batch first, so that nobody further on waits for our disk.
         let mut for_rules = Vec::new();
         for (message, heard) in batch.into_iter().zip(heard) {
             let author = self.device_of(&message.from);
-            let fate = decide(memory, message.from, author, heard, Instant::now());
+            let novelty = |envelope: &VerifiedEnvelope| self.novelty(envelope);
+            let fate = decide(memory, message.from, author, heard, novelty, Instant::now());
             self.mesh.verdict(message.id, message.from, fate.verdict).await;
             for_rules.extend(fate.for_rules.map(|arrived| (message, arrived)));
         }
@@ -170,6 +177,15 @@ impl Reader {
 
     fn device_of(&self, key: &TransportKey) -> Option<DeviceId> {
         self.snapshots.borrow().roster.by_transport(key).map(|device| device.id)
+    }
+
+    /// Whether an envelope came here before, as far as the newest snapshot says. What this device wrote is no news to it.
+    fn novelty(&self, envelope: &VerifiedEnvelope) -> Novelty {
+        let snapshot = self.snapshots.borrow();
+        match envelope.device == snapshot.me.device {
+            true => Novelty::Known,
+            false => snapshot.seen.novelty(&envelope.device, envelope.incarnation, envelope.seq),
+        }
     }
 
     async fn retry(&self, memory: &mut Memory, keys: &Arc<ScreenKeys>) -> Result<(), Error> {
@@ -204,6 +220,7 @@ fn decide(
     from: TransportKey,
     neighbour: Option<DeviceId>,
     heard: Heard,
+    novelty: impl Fn(&VerifiedEnvelope) -> Novelty,
     now: Instant,
 ) -> Fate {
     let judged = match heard {
@@ -224,11 +241,17 @@ fn decide(
     match &arrived.frame {
         Screened::Envelope(envelope) => {
             let author = envelope.device;
-            if memory.budgets.take(from, Some(author), now) {
+            let novelty = novelty(envelope);
+            // Whoever replays what it once got has it passed on by nobody, and the rules are not asked.
+            if novelty == Novelty::Known {
+                return Fate::ends(Verdict::Ignore);
+            }
+            if memory.budgets.take(from, Some(author), now) && novelty == Novelty::New {
                 Fate { verdict: Verdict::Accept, for_rules: Some(arrived) }
             } else {
-                // What its author gives us itself is not passed on so fast, but it is ours to have.
-                let own = neighbour == Some(author);
+                // What its author gives us itself is not passed on so fast, but it is ours to have; what is too old to tell
+                // by the snapshot, too.
+                let own = neighbour == Some(author) || novelty == Novelty::Old;
                 Fate { verdict: Verdict::Ignore, for_rules: own.then_some(arrived) }
             }
         }
@@ -248,10 +271,11 @@ fn decide(
 pub async fn gossip_door(messages: Vec<Vec<u8>>, keys: Arc<ScreenKeys>) -> (usize, usize) {
     let (mut memory, start) = (Memory::default(), Instant::now());
     let (mut further, mut inward) = (0, 0);
+    let quarantine = Quarantine::default();
     for (number, message) in (0..).zip(messages) {
-        for heard in judge_gossip(vec![message.into()], &keys).await {
+        for heard in judge_gossip(vec![message.into()], &keys, &quarantine).await {
             let now = start + std::time::Duration::from_millis(number);
-            let fate = decide(&mut memory, [1; 32].into(), None, heard, now);
+            let fate = decide(&mut memory, [1; 32].into(), None, heard, |_| Novelty::New, now);
             further += usize::from(fate.verdict == Verdict::Accept);
             inward += usize::from(fate.for_rules.is_some());
         }
@@ -302,8 +326,9 @@ mod tests {
     const B: [u8; 32] = [2; 32];
 
     async fn fate(memory: &mut Memory, keys: &Arc<ScreenKeys>, bytes: Vec<u8>) -> Fate {
-        let heard = judge_gossip(vec![bytes.into()], keys).await.pop().unwrap();
-        decide(memory, A.into(), None, heard, Instant::now())
+        let heard =
+            judge_gossip(vec![bytes.into()], keys, &Quarantine::default()).await.pop().unwrap();
+        decide(memory, A.into(), None, heard, |_| Novelty::New, Instant::now())
     }
 
     fn frame(kind: Kind) -> Vec<u8> {
@@ -329,6 +354,28 @@ mod tests {
         let mut long = sealed(&author, 3).to_vec();
         long.resize(20_000, 0);
         assert_eq!(fate(&mut memory, &keys, long).await.verdict, Verdict::Reject);
+    }
+
+    /// A member kept what it once got and gives it to the mesh again, after everybody's memory of message ids has run out:
+    /// everybody passed it on to everybody, as often as it liked.
+    #[tokio::test]
+    async fn what_came_before_is_passed_on_by_nobody() {
+        let author = author();
+        let keys = keys(&author, true);
+        let mut memory = Memory::default();
+        let mut fate = async |novelty| {
+            let heard = judge_gossip(vec![sealed(&author, 7)], &keys, &Quarantine::default())
+                .await
+                .pop()
+                .unwrap();
+            let fate = decide(&mut memory, A.into(), None, heard, |_| novelty, Instant::now());
+            (fate.verdict, fate.for_rules.is_some())
+        };
+        assert_eq!(fate(Novelty::New).await, (Verdict::Accept, true), "control");
+        for _ in 0..1_000 {
+            assert_eq!(fate(Novelty::Known).await, (Verdict::Ignore, false));
+        }
+        assert_eq!(fate(Novelty::Old).await, (Verdict::Ignore, true));
     }
 
     /// Bytes that mean the same would go round under a new id each, as often as somebody alters them.
@@ -460,7 +507,9 @@ mod tests {
         let mut snapshot = snapshot();
         snapshot.screening = keys(&author, true);
         let (_sender, snapshots) = watch::channel(Arc::new(snapshot));
-        let reader = Reader { messages, mesh: b.0.clone(), commands, snapshots };
+        let (quarantine, failures) = (b.0.quarantine(), Failures::default());
+        let mesh = b.0.clone();
+        let reader = Reader { messages, mesh, commands, snapshots, quarantine, failures };
         tokio::spawn(reader.run());
         tokio::spawn(async move {
             while let Some(event) = b.1.recv().await {

@@ -1,5 +1,6 @@
 //! What runs: one thread for the rules, one task for what the mesh tells, one for gossip, one per link, and the tasks of
-//! join streams. All of them end with the node.
+//! join streams. All of them end with the node. A task that panics ends alone and is begun again (`failures`); what was given to
+//! it is kept (`evidence`). A panic of the rules' thread ends the node: nobody knows what state they left.
 //!
 //! ```text
 //! callers, link readers --(bounded queue)--> rules' thread --> snapshot, events, replies
@@ -8,6 +9,8 @@
 //!   MeshEvent::Up                              links
 //! ```
 
+mod evidence;
+mod failures;
 mod gossip;
 mod links;
 mod reader;
@@ -21,6 +24,8 @@ use oob_proto::DeviceId;
 use std::sync::{Arc, OnceLock};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+pub(crate) use evidence::{folder as quarantined, marked};
+pub(crate) use failures::Failures;
 #[cfg(feature = "doors")]
 pub use gossip::gossip_door;
 pub(crate) use tasks::start;

@@ -1,6 +1,6 @@
 //! One link, read: frames are taken in small batches, screened, and given to the rules in their order.
 
-use super::links::Links;
+use super::{failures::Failures, links::Links};
 use crate::{
     commands::{Commands, Work},
     error::Error,
@@ -12,7 +12,7 @@ use oob_engine::{
     input::{Arrived, LinkId},
     snapshot::{ScreenKeys, Snapshot},
 };
-use oob_mesh::FrameReceiver;
+use oob_mesh::{FrameReceiver, Quarantine};
 use oob_proto::TransportKey;
 use std::{sync::Arc, time::Instant};
 use tokio::{sync::watch, time::sleep_until};
@@ -32,6 +32,10 @@ pub(crate) struct Reader {
     pub(crate) commands: Commands,
     pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(crate) links: Arc<Links>,
+    /// What makes the screening fail.
+    pub(crate) quarantine: Quarantine,
+    /// Where a failure of this task is counted.
+    pub(crate) failures: Failures,
     /// Cancelled when the link is to be closed.
     pub(crate) close: CancellationToken,
 }
@@ -64,8 +68,9 @@ impl Reader {
     pub(crate) async fn run(mut self) {
         let up = Input::LinkUp { link: self.link, peer: self.peer };
         if self.commands.input(up).await.is_ok() {
-            // An error is the end of the rules; there is nobody to tell it to.
-            let _ = self.read().await;
+            // An error is the end of the rules; there is nobody to tell it to. A panic ends this link alone, and the rules hear
+            // of its end as of any other.
+            let _ = self.failures.clone().survive("the reader of a link", self.read()).await;
         }
         self.links.remove(self.link);
         let _ = self.commands.input(Input::LinkDown { link: self.link }).await;
@@ -119,7 +124,7 @@ impl Reader {
         let mut keys = self.keys();
         // What came earlier goes first.
         let mut out = early.retry(&keys).await;
-        let mut batch = judge_all(frames, &keys).await;
+        let mut batch = judge_all(frames, &keys, &self.quarantine).await;
         while let Some(judged) = batch.pop_front() {
             match judged {
                 Judged::NotYet(_) if early.unsettled => {
@@ -178,7 +183,7 @@ mod tests {
         let (before, after) = (keys(&author, false), keys(&author, true));
         let mut early = Early::default();
         let frames = (1..=20).map(|seq| sealed(&author, seq)).collect();
-        for judged in judge_all(frames, &before).await {
+        for judged in judge_all(frames, &before, &Quarantine::default()).await {
             let Judged::NotYet(waiting) = judged else { panic!("judged without a relay key") };
             early.held.push(waiting, Instant::now());
         }

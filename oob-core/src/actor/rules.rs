@@ -1,7 +1,7 @@
 //! The thread that owns the rules and the store: takes what is queued into one batch, makes it durable, and only then
 //! lets anything of it out.
 
-use super::{Live, links::Links, shelf::Shelf};
+use super::{Live, evidence, links::Links, shelf::Shelf};
 use crate::{
     commands::{CommandQueue, Fate, Next, Work},
     error::Error,
@@ -19,6 +19,7 @@ use oob_proto::TransportKey;
 use std::{
     collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -34,6 +35,10 @@ const BATCH: usize = 64;
 
 /// How long the thread sleeps at most: the store's idle work is due within a second, and a clock that jumped is seen.
 const SLEEP: Duration = Duration::from_secs(1);
+
+/// How long a batch that nobody waits for stays open for company: receipts of what was just sent, mostly, and the next
+/// message comes soon behind them. Whoever waits to read that a message was delivered does not notice.
+const COMPANY: Duration = Duration::from_millis(2);
 
 /// How soon a deadline that has passed already is looked at again, so that one that never moves cannot eat the CPU.
 const AT_LEAST: Duration = Duration::from_millis(1);
@@ -75,6 +80,7 @@ pub(crate) fn start(
 ) -> std::io::Result<JoinHandle<Result<(), Error>>> {
     std::thread::Builder::new().name("oob-rules".into()).spawn(move || {
         let mut waiting = Waiting::default();
+        let home = shelf.folder().map(Path::to_path_buf);
         let run = AssertUnwindSafe(|| run(engine, shelf, &queue, &outlets, &mut waiting));
         let result = match catch_unwind(run) {
             Ok(Ok(())) => Ok(()),
@@ -87,6 +93,11 @@ pub(crate) fn start(
         };
         if let Err(error) = &result {
             tracing::error!(?error, "the node stops");
+            if let Some(home) = home
+                && let Err(unmarked) = evidence::mark(&home, wall_ms(), &error.to_string())
+            {
+                tracing::error!(%unmarked, "the home could not be marked");
+            }
             fate.set(error.clone());
         }
         // First the reason, then the silence: whoever waits asks for the reason when the sender is gone.
@@ -121,6 +132,7 @@ fn run(
         }
         let mut closing = false;
         let mut inputs = 0_usize;
+        let mut company_until = None;
         if due(&engine, now().mono_ms) {
             engine.handle(Input::Tick, now());
             inputs = 1;
@@ -139,6 +151,8 @@ fn run(
                     closing = true;
                     break;
                 }
+                #[cfg(test)]
+                Next::Work(Work::Panic) => panic!("asked to"),
                 Next::Nothing => break,
             }
             inputs = inputs.saturating_add(1);
@@ -146,6 +160,11 @@ fn run(
                 break;
             }
             next = queue.ready();
+            if matches!(next, Next::Nothing) && !engine.is_pressing() && waiting.barriers.is_empty()
+            {
+                let until = *company_until.get_or_insert_with(|| Instant::now() + COMPANY);
+                next = queue.next(until.saturating_duration_since(Instant::now()));
+            }
         }
         if inputs > 0 {
             let outcome = engine.commit(now())?;
@@ -173,6 +192,17 @@ fn sleep(engine: &Engine, mono_ms: u64) -> Duration {
 /// Lets a durable batch out: the network first, which is the slowest; the snapshot before whoever may read it next.
 fn release(outcome: Outcome, outlets: &Outlets, waiting: &mut Waiting) {
     let Outcome { effects, replies, events, snapshot, .. } = outcome;
+    // What happened is told before anything else wakes the tasks: people wait for it.
+    if let Some(newest) = events.last() {
+        outlets.last_event.fetch_max(newest.number, Ordering::Release);
+    }
+    if let Some(snapshot) = snapshot {
+        outlets.last_event.fetch_max(snapshot.last_event, Ordering::Release);
+        outlets.snapshots.send_replace(snapshot);
+    }
+    for event in events {
+        tell(&outlets.events, event);
+    }
     for effect in effects {
         match effect {
             Effect::Send { link, frame } => outlets.links.send(link, frame),
@@ -187,16 +217,6 @@ fn release(outcome: Outcome, outlets: &Outlets, waiting: &mut Waiting) {
             }
             _ => tracing::warn!("an effect that this version does not know"),
         }
-    }
-    if let Some(newest) = events.last() {
-        outlets.last_event.fetch_max(newest.number, Ordering::Release);
-    }
-    if let Some(snapshot) = snapshot {
-        outlets.last_event.fetch_max(snapshot.last_event, Ordering::Release);
-        outlets.snapshots.send_replace(snapshot);
-    }
-    for event in events {
-        tell(&outlets.events, event);
     }
     for reply in replies {
         if let Some(caller) = waiting.tickets.remove(&reply.ticket) {

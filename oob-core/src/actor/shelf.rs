@@ -2,7 +2,7 @@
 
 use oob_engine::Engine;
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -28,6 +28,11 @@ impl Shelf {
     /// Records are kept in this folder; in memory without one.
     pub(super) fn new(folder: Option<PathBuf>) -> Self {
         Self { folder, looked: None }
+    }
+
+    /// Returns the folder, if there is one.
+    pub(super) fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
     }
 
     /// Tells the rules how much to carry, if it is time to look again.

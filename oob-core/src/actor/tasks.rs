@@ -1,7 +1,9 @@
 //! The tasks beside the rules' thread, how they start, and in which order they end.
 
 use super::{
-    EVENTS, Live, Task, gossip,
+    EVENTS, Live, Task, evidence,
+    failures::Failures,
+    gossip,
     links::Links,
     reader::Reader,
     rules::{self, Learned, Outlets},
@@ -19,7 +21,7 @@ use oob_engine::{
     input::LinkId,
     snapshot::{RosterView, Snapshot},
 };
-use oob_mesh::{FoundBy, Gossip, Link, Mesh, MeshEvent, Topic};
+use oob_mesh::{FoundBy, Gossip, Link, Mesh, MeshEvent, Quarantine, Source, Topic};
 use oob_proto::TransportKey;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -49,12 +51,18 @@ const END_WITHIN: Duration = Duration::from_secs(5);
 /// How long the last commit may take: a slow disk with a full cache needs seconds.
 const CLOSE_WITHIN: Duration = Duration::from_secs(60);
 
+/// What tasks are called in the log when they fail.
+const ADMITS: &str = "the task that admits members";
+const LEARNS: &str = "the task that learns addresses";
+const HEARS: &str = "the task that hears the mesh";
+
 /// What a node holds of its actor.
 pub(crate) struct Parts {
     pub(crate) gate: Gate,
     pub(crate) history: History,
     pub(crate) events: broadcast::Sender<Live>,
     pub(crate) last_event: Arc<AtomicU64>,
+    pub(crate) failures: Failures,
     pub(crate) task: Task,
 }
 
@@ -64,6 +72,7 @@ struct Shared {
     gate: Gate,
     events: broadcast::Sender<Live>,
     links: Arc<Links>,
+    failures: Failures,
     tracker: TaskTracker,
     /// Cancelled when the node is to end.
     stop: CancellationToken,
@@ -100,14 +109,15 @@ pub(crate) async fn start(
         publish: Box::new(publish),
     };
     let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
-    let thread = match rules::start(engine, Shelf::new(folder), queue, outlets, fate, ended.clone())
-    {
-        Ok(thread) => thread,
-        Err(error) => {
-            mesh.shutdown().await;
-            return Err(Error::from(error));
-        }
-    };
+    let thread =
+        match rules::start(engine, Shelf::new(folder.clone()), queue, outlets, fate, ended.clone())
+        {
+            Ok(thread) => thread,
+            Err(error) => {
+                mesh.shutdown().await;
+                return Err(Error::from(error));
+            }
+        };
 
     let (allowed_sender, allowed) = watch::channel(first.roster.version);
     subscribe(&mesh, &first).await;
@@ -123,19 +133,36 @@ pub(crate) async fn start(
         gate: gate.clone(),
         events: events.clone(),
         links,
+        failures: Failures::default(),
         tracker: TaskTracker::new(),
         stop: stop.clone(),
     };
+    let failures = shared.failures.clone();
+    if let Some(home) = folder {
+        spawn(&shared, keep_evidence(shared.gate.mesh.quarantine(), home));
+    }
     let stopped = CancellationToken::new();
     let outcome = Arc::new(OnceLock::new());
-    shared.tracker.spawn(watch_roster(shared.clone(), allowed_sender));
-    shared.tracker.spawn(learn(shared.clone(), learned));
+    let (watching, learning, mut learned) = (shared.clone(), shared.clone(), learned);
+    spawn(&shared, async move {
+        let Shared { failures, .. } = &watching;
+        let watch = || failures.survive(ADMITS, watch_roster(&watching, &allowed_sender));
+        while watch().await.is_none() && failures.pause().await {}
+    });
+    spawn(&shared, async move {
+        let Shared { failures, .. } = &learning;
+        while failures.survive(LEARNS, learn(&learning, &mut learned)).await.is_none()
+            && failures.pause().await
+        {}
+    });
     let (gossips, messages) = gossip::queue();
     let reader = gossip::Reader {
         messages,
         mesh: gate.mesh.clone(),
         commands: gate.commands.clone(),
         snapshots: gate.snapshots.clone(),
+        quarantine: gate.mesh.quarantine(),
+        failures: failures.clone(),
     };
     spawn(&shared, reader.run());
     tokio::spawn(supervise(
@@ -146,7 +173,7 @@ pub(crate) async fn start(
         Arc::clone(&outcome),
     ));
     let task = Task { stop: stop.drop_guard(), stopped, outcome };
-    Ok(Parts { gate, history, events, last_event, task })
+    Ok(Parts { gate, history, events, last_event, failures, task })
 }
 
 /// What the mesh tells, and where gossip goes on to.
@@ -200,9 +227,21 @@ async fn close(commands: &Commands, rules: Thread) -> Result<(), Error> {
     }
 }
 
-/// Takes what the mesh tells, one after the other; ends when the mesh does.
-async fn serve(shared: &Shared, inlet: Inlet) {
-    let Inlet { mut mesh_events, gossips } = inlet;
+/// Takes what the mesh tells; ends when the mesh does, and goes on where it panics.
+async fn serve(shared: &Shared, mut inlet: Inlet) {
+    let Shared { failures, .. } = shared;
+    while failures.survive(HEARS, hear(shared, &mut inlet)).await.is_none()
+        && failures.pause().await
+    {}
+    if shared.failures.gave_up() {
+        // Nobody can be reached any more; the store and whoever asks for it do without.
+        std::future::pending().await
+    }
+}
+
+/// Takes what the mesh tells, one after the other.
+async fn hear(shared: &Shared, inlet: &mut Inlet) {
+    let Inlet { mesh_events, gossips } = inlet;
     let addresses = shared.gate.mesh.listening();
     if shared.gate.commands.input(Input::Listening { addresses }).await.is_err() {
         return;
@@ -259,7 +298,9 @@ async fn serve(shared: &Shared, inlet: Inlet) {
             }
             MeshEvent::Beacon { data, from } => {
                 let snapshot = Arc::clone(&shared.gate.snapshots.borrow());
-                let heard = beacon::hear(&snapshot, &data, from);
+                let quarantine = shared.gate.mesh.quarantine();
+                let hear = || beacon::hear(&snapshot, &data, from);
+                let heard = quarantine.absorb(Source::Beacon, &data, hear).flatten();
                 if let Some(beacon::Heard { peer, addresses }) = heard {
                     shared.gate.mesh.learn_beacon(peer, &addresses).await;
                 }
@@ -280,10 +321,10 @@ async fn serve(shared: &Shared, inlet: Inlet) {
 
 /// Runs a task that ends, at the latest, when the node is to end.
 fn spawn(shared: &Shared, task: impl Future<Output = ()> + Send + 'static) {
-    let stop = shared.stop.clone();
+    let (stop, failures) = (shared.stop.clone(), shared.failures.clone());
     shared.tracker.spawn(async move {
         tokio::select! {
-            () = task => {}
+            _ = failures.survive("a task", task) => {}
             () = stop.cancelled() => {}
         }
     });
@@ -306,6 +347,8 @@ fn read(
         commands: shared.gate.commands.clone(),
         snapshots: shared.gate.snapshots.clone(),
         links: Arc::clone(&shared.links),
+        quarantine: shared.gate.mesh.quarantine(),
+        failures: shared.failures.clone(),
         close,
     };
     // Not cancelled with the others: it ends by itself when the link is closed, and then tells the rules.
@@ -338,7 +381,7 @@ async fn subscribe(mesh: &Mesh, snapshot: &Snapshot) {
 }
 
 /// Keeps the mesh's roster equal to the organisation's.
-async fn watch_roster(shared: Shared, allowed: watch::Sender<u64>) {
+async fn watch_roster(shared: &Shared, allowed: &watch::Sender<u64>) {
     let mut snapshots = shared.gate.snapshots.clone();
     loop {
         let snapshot = Arc::clone(&snapshots.borrow_and_update());
@@ -361,8 +404,24 @@ fn peers(roster: &RosterView, me: TransportKey) -> BTreeSet<TransportKey> {
     roster.devices.values().map(|device| device.transport).filter(|key| *key != me).collect()
 }
 
+/// Knows what was caught in earlier runs, and keeps a copy of what is caught in this one.
+async fn keep_evidence(quarantine: Quarantine, home: PathBuf) {
+    let before = {
+        let home = home.clone();
+        tokio::task::spawn_blocking(move || evidence::known(&home)).await.unwrap_or_default()
+    };
+    before.into_iter().for_each(|id| quarantine.know(id));
+    loop {
+        let (caught, home) = (quarantine.next().await, home.clone());
+        let kept = tokio::task::spawn_blocking(move || evidence::keep(&home, &caught)).await;
+        if !matches!(kept, Ok(Ok(()))) {
+            tracing::warn!(?kept, "what made a task fail could not be kept");
+        }
+    }
+}
+
 /// Gives the mesh what members told of themselves.
-async fn learn(shared: Shared, mut learned: mpsc::Receiver<Learned>) {
+async fn learn(shared: &Shared, learned: &mut mpsc::Receiver<Learned>) {
     loop {
         let Learned { peer, addresses } = tokio::select! {
             learned = learned.recv() => match learned {

@@ -24,4 +24,4 @@ pub use island::{Away, Island};
 pub use message::{Message, Receipt, Sent};
 pub use org::{DeviceInfo, MemberInfo, Org};
 pub use person::Person;
-pub use status::{PeerStatus, Status};
+pub use status::{Faults, PeerStatus, Status};

@@ -1,11 +1,12 @@
 //! How things stand.
 
 use super::{Identity, Island, OrgSummary, message};
-use crate::{handle::Handle, home::wall_ms};
-use oob_mesh::{FoundBy, Transport};
+use crate::{actor, handle::Handle, home::wall_ms};
+use oob_mesh::{FoundBy, Health, Transport};
 use oob_proto::{DeviceId, MemberId};
 use std::{
     collections::BTreeMap,
+    path::Path,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -29,10 +30,53 @@ pub struct Status {
     pub held: u64,
     /// Own messages not yet delivered.
     pub outbox: u64,
+    /// What has failed since the start, and how it stands.
+    pub faults: Faults,
     /// What deriving the key took at the start.
     pub kdf: Duration,
     /// From the start until the store was open and the mesh listened.
     pub ready: Duration,
+}
+
+/// Own tasks that failed. None of them touches what is stored.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Faults {
+    /// How the network stands.
+    pub health: Health,
+    /// Times the network task, or that of a link, failed.
+    pub network: u64,
+    /// Times another task failed.
+    pub tasks: u64,
+    /// Times a task failed on bytes from outside, which are kept and given to nobody again.
+    pub caught: u64,
+    /// Times such bytes came again.
+    pub refused: u64,
+    /// When the node last stopped by itself, and why.
+    pub stopped: Option<(SystemTime, String)>,
+}
+
+impl Faults {
+    pub(crate) fn of(handle: &Handle) -> Self {
+        let (mesh, failures) = (handle.mesh(), &handle.failures);
+        let quarantine = mesh.quarantine();
+        Self {
+            health: if failures.gave_up() { Health::GivenUp } else { mesh.health() },
+            network: mesh.counters().faults,
+            tasks: failures.count(),
+            caught: quarantine.caught(),
+            refused: quarantine.refused(),
+            stopped: Self::stopped(&handle.home),
+        }
+    }
+
+    /// Returns when the node of a folder last stopped by itself, and why.
+    pub(crate) fn stopped(home: &Path) -> Option<(SystemTime, String)> {
+        if home.as_os_str().is_empty() {
+            return None;
+        }
+        actor::marked(home).map(|(ms, why)| (message::time(ms), why))
+    }
 }
 
 /// Another device of the organisation.
@@ -96,6 +140,7 @@ impl Status {
             peers,
             held: snapshot.held,
             outbox: snapshot.outbox,
+            faults: Faults::of(handle),
             kdf: handle.kdf,
             ready: handle.ready,
         }

@@ -5,6 +5,7 @@
 //! keyring    the root key under the passphrase, the last checkpoint
 //! slots      keys that can be destroyed
 //! store/     the records
+//! reserve    room for deletions on a full disk
 //! making     only while a store is being made, so that a half-made one is not taken for a lost one
 //! trial/     only while a store that was not closed in peace is being looked at
 //! ```
@@ -48,6 +49,10 @@ impl Home {
         self.dir.join("store")
     }
 
+    pub(crate) fn reserve(&self) -> PathBuf {
+        self.dir.join("reserve")
+    }
+
     fn making(&self) -> PathBuf {
         self.dir.join("making")
     }
@@ -82,9 +87,11 @@ impl Home {
             }
             Err(errno) => return Err(StoreError::io("take lock file")(errno.into())),
         }
-        file.set_len(0)
-            .and_then(|()| writeln!(file, "{}", std::process::id()))
-            .map_err(StoreError::io("write lock file"))?;
+        match file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())) {
+            // The lock is taken all the same; who has it is only shown.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
+            other => other.map_err(StoreError::io("write lock file"))?,
+        }
         Ok(Lock(file))
     }
 
@@ -139,16 +146,29 @@ impl Home {
             for path in [self.keyring(), self.slots(), self.dir.join("lock")] {
                 set_mode(&path, 0o600)?;
             }
+            if self.reserve().exists() {
+                set_mode(&self.reserve(), 0o600)?;
+            }
             restrict_tree(&self.store())
         };
         own().map_err(StoreError::io("restrict folder"))
     }
 
-    /// Returns how the tree's file looks now.
+    /// Returns how the tree's files look now: their bytes together, and when the newest of them was written.
     pub(crate) fn rest(&self) -> io::Result<Rest> {
-        let meta = fs::metadata(self.store().join("db"))?;
-        let written = meta.modified()?.duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
-        Ok(Rest { len: meta.len(), secs: written.as_secs(), nanos: written.subsec_nanos() })
+        let mut len = 0_u64;
+        let mut newest = UNIX_EPOCH;
+        for folder in [self.store(), self.store().join("blobs")] {
+            for entry in fs::read_dir(folder)? {
+                let meta = entry?.metadata()?;
+                if meta.is_file() {
+                    len = len.saturating_add(meta.len());
+                    newest = newest.max(meta.modified()?);
+                }
+            }
+        }
+        let written = newest.duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
+        Ok(Rest { len, secs: written.as_secs(), nanos: written.subsec_nanos() })
     }
 
     /// Copies the tree, so that a look at it changes nothing. The copy goes when it is dropped.

@@ -138,6 +138,10 @@ impl Keyring {
         let wrapped = Wrapped::wrap(&root, &store, passphrase, kdf, rng)?;
         let keys = Keys::derive(&root);
         let checkpoint = Checkpoint::default();
+        let mut cells = cells;
+        // The first copy goes behind this one's place; without room of its own the second could not be written on a full
+        // disk.
+        cells.write(0, &[0; COPY]).map_err(StoreError::io("make keyring"))?;
         Ok((Self { cells, generation: 0, store, wrapped, root, checkpoint }, keys))
     }
 

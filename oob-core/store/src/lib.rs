@@ -81,6 +81,7 @@ mod tally;
 mod keyring;
 // layer: folder
 mod home;
+mod reserve;
 // layer: reading
 mod pending;
 mod view;

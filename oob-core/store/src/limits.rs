@@ -35,5 +35,11 @@ pub const IDLE_WITHIN: std::time::Duration = std::time::Duration::from_secs(1);
 /// 512 KiB, and a commit may touch the current one, the next and one being cleaned, twice over.
 pub const FREE_BYTES: u64 = 3 << 20;
 
+/// The room kept back for deletions on a full disk: some thousand of them, and little for a disk that holds a system.
+pub const RESERVE_BYTES: u64 = 8 << 20;
+
+/// What must be left beyond the reserve when it is taken: enough that taking it does not make the disk full.
+pub const RESERVE_SPARE: u64 = 2 * FREE_BYTES;
+
 /// The most pairs of key slots: one for each session and bundle. 65,536 sessions are 8 MiB of slots.
 pub const PAIRS: usize = 1 << 16;

@@ -11,14 +11,18 @@ use std::time::{Duration, Instant};
 
 use rand_core::CryptoRng;
 
-use crate::backend::{Backend, Batch, FileCells, KeyRange, Kv, Parts, Reader, SledTree};
+use crate::backend::{
+    Backend, Batch, FileCells, KeyRange, Kv, Parts, Reader, SledTree, free_bytes,
+};
 use crate::bag::KeyClass;
 use crate::error::StoreError;
 use crate::home::{Home, Lock};
 use crate::keyring::Keyring;
 use crate::keys::{Address, Keys, address, seq_of};
+use crate::limits::FREE_BYTES;
 use crate::passphrase::{Kdf, Passphrase};
 use crate::pending::Pending;
+use crate::reserve::Reserve;
 use crate::seal;
 use crate::secrets::{self, Directory, open_secret};
 use crate::slots::{Mark, Slots};
@@ -71,6 +75,9 @@ impl Store {
             ),
         };
         let (mut store, kdf) = make(parts, passphrase, kdf, Box::new(rng))?;
+        let mut reserve = Reserve::find(home.reserve());
+        reserve.renew();
+        store.reserve = Some(reserve);
         home.restrict()?;
         home.finish()?;
         store.home = Some((home, lock));
@@ -82,7 +89,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Missing`], [`StoreError::Busy`], [`StoreError::WrongPassphrase`], and [`StoreError::Damaged`],
     /// [`StoreError::Foreign`], [`StoreError::RolledBack`] or [`StoreError::Newer`] for what is not as this device
-    /// left it. Nothing but the lock file is changed by an open that is refused.
+    /// left it. Nothing but the lock file is changed by an open that is refused. [`StoreError::Full`] if not even opening
+    /// has room.
     pub fn open(
         dir: &Path,
         passphrase: &Passphrase,
@@ -106,8 +114,11 @@ impl Store {
         present(&home.store().join("db"), "records are")?;
         look_first(&home, &unlocked, &slots, mark)?;
 
-        let tree = SledTree::open(&home.store())?;
+        let mut reserve = Reserve::find(home.reserve());
+        let tree = open_tree(&home, &mut reserve)?;
         let mut store = resume(Box::new(tree), unlocked, slots, mark, Box::new(rng))?;
+        reserve.renew();
+        store.reserve = Some(reserve);
         home.restrict()?;
         store.home = Some((home, lock));
         Ok(Opened { store, kdf })
@@ -225,6 +236,11 @@ fn look_first(
     if in_peace {
         return Ok(());
     }
+    let room = home.rest().ok().zip(free_bytes(&home.store()).ok());
+    if room.is_some_and(|(copy, free)| free < copy.len.saturating_add(2 * FREE_BYTES)) {
+        tracing::warn!("disk is full: store is opened without a look at a copy");
+        return Ok(());
+    }
     let trial = match home.trial_copy() {
         Ok(trial) => trial,
         // A full disk is no reason to keep somebody from their messages.
@@ -237,6 +253,17 @@ fn look_first(
     let checked = check(&*tree.reader(), unlocked, slots, mark);
     tree.close();
     checked.map(drop)
+}
+
+/// Opens the tree, if there is room for what sled writes as it opens: without it sled destroys what it opens. On a full disk
+/// it has the reserve, so that what is in the store can be read, and some of it deleted.
+fn open_tree(home: &Home, reserve: &mut Reserve) -> Result<SledTree, StoreError> {
+    let free = || free_bytes(&home.store()).map_err(StoreError::io("ask for room"));
+
+    if free()? < FREE_BYTES && !(reserve.spend() && free()? >= FREE_BYTES) {
+        return Err(StoreError::Full { free: free()?, needed: FREE_BYTES });
+    }
+    Ok(SledTree::open(&home.store())?)
 }
 
 /// Checks a store and gets it ready to write.
@@ -286,6 +313,7 @@ fn assemble(
         since: Since { at: Instant::now(), bytes: 0 },
         failed: None,
         closed: false,
+        reserve: None,
         home: None::<(Home, Lock)>,
     }
 }

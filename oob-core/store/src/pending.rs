@@ -24,6 +24,11 @@ impl Pending {
         self.records.is_empty() && self.secrets.is_empty()
     }
 
+    /// Says whether nothing is put.
+    pub(crate) fn only_deletes(&self) -> bool {
+        self.values().next().is_none()
+    }
+
     /// Refuses what cannot be stored.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
         if let Some(name) = self.secrets.keys().find(|n| n.is_empty() || n.len() > NAME_BYTES) {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
-use crate::backend::{Backend, Batch};
+use crate::backend::{Backend, BackendError, Batch};
 use crate::bag::{Bag, KeyClass, Order};
 use crate::error::StoreError;
 use crate::home::{Home, Lock};
@@ -18,6 +18,7 @@ use crate::keys::{Address, Keys, address};
 use crate::limits::{CHECKPOINT_AGE, CHECKPOINT_BYTES};
 use crate::passphrase::Passphrase;
 use crate::pending::Pending;
+use crate::reserve::Reserve;
 use crate::seal::{NO_SLOT, seal};
 use crate::secrets::{self, Directory, open_secret};
 use crate::slots::{Mark, Slots};
@@ -54,6 +55,8 @@ pub struct Store {
     pub(crate) since: Since,
     pub(crate) failed: Option<&'static str>,
     pub(crate) closed: bool,
+    /// Room kept back for deletions, if the store has a folder.
+    pub(crate) reserve: Option<Reserve>,
     /// The folder and its lock, if the store has one. Last, so that the lock goes when everything else is gone.
     pub(crate) home: Option<(Home, Lock)>,
 }
@@ -84,6 +87,8 @@ impl Store {
     }
 
     /// Puts the deletion of a record into the pending batch; deleting what is not there is no error.
+    ///
+    /// A batch that only deletes is taken on a full disk too, as long as the reserve lasts.
     ///
     /// Deleting hides a record, it does not destroy it: the tree keeps old values, readable with the passphrase.
     pub fn delete(&mut self, bag: &Bag, seq: u64) {
@@ -189,7 +194,7 @@ impl Store {
             return Ok(self.ledger.number);
         }
         self.pending.check()?;
-        self.tree.room(self.pending.bytes())?;
+        self.room()?;
 
         let mut batch = Batch::default();
         let planned = self.plan(&mut batch);
@@ -211,6 +216,11 @@ impl Store {
         self.since.bytes = self.since.bytes.saturating_add(batch.bytes());
         self.after_commit(moves);
         Ok(self.ledger.number)
+    }
+
+    /// Says whether a batch of so many bytes would have room now. Writes nothing; costs a question to the file system.
+    pub fn has_room(&self, bytes: u64) -> bool {
+        self.tree.room(bytes).is_ok()
     }
 
     /// Forgets the pending batch.
@@ -282,6 +292,27 @@ impl Store {
 
     fn check_writable(&self) -> Result<(), StoreError> {
         self.failed.map_or(Ok(()), |what| Err(StoreError::Failed { what }))
+    }
+
+    /// Asks for room for the pending batch. One that only deletes may have the reserve; when there is room again, the
+    /// reserve is taken first.
+    fn room(&mut self) -> Result<(), StoreError> {
+        let bytes = self.pending.bytes();
+        match self.tree.room(bytes) {
+            Ok(()) => {
+                if let Some(reserve) = &mut self.reserve {
+                    reserve.renew();
+                }
+                Ok(())
+            }
+            Err(BackendError::Full { .. })
+                if self.pending.only_deletes()
+                    && self.reserve.as_mut().is_some_and(Reserve::spend) =>
+            {
+                Ok(self.tree.room(bytes)?)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Stops all later writes if this one went wrong: what the disk holds now is not known before it is read again.

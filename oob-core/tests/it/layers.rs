@@ -10,7 +10,7 @@ use std::{
 };
 
 /// Every crate of ours, its folder, what it may depend on, and what only its tests may.
-const CRATES: [(&str, &str, &[&str], &[&str]); 10] = [
+pub(crate) const CRATES: [(&str, &str, &[&str], &[&str]); 10] = [
     ("oob-proto", "proto", &[], &[]),
     ("oob-crypto", "oob-core/crypto", &["oob-proto"], &[]),
     ("oob-store", "oob-core/store", &["oob-proto", "oob-crypto"], &[]),
@@ -28,7 +28,12 @@ const CRATES: [(&str, &str, &[&str], &[&str]); 10] = [
     ("oob-daemon", "oob-daemon", &["oob-core"], &["oob-netlab", "oob-daemon"]),
     ("oob-netlab", "oob-daemon/netlab", &[], &[]),
     ("oob-examples", "examples", &["oob-core"], &[]),
-    ("oob-benches", "benches", &["oob-core", "oob-daemon"], &[]),
+    (
+        "oob-benches",
+        "benches",
+        &["oob-proto", "oob-crypto", "oob-store", "oob-engine", "oob-core", "oob-daemon"],
+        &[],
+    ),
 ];
 
 #[test]
@@ -45,7 +50,8 @@ fn crates_depend_only_along_the_edges_of_the_architecture() {
             }
         }
         if name == "oob-core" {
-            assert_eq!(found.len(), 7, "the manifest was not read: {found:?}");
+            let built_in = found.iter().filter(|(_, only_tests)| !only_tests).count();
+            assert_eq!(built_in, 5, "the manifest was not read: {found:?}");
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
@@ -136,7 +142,7 @@ struct Source {
     text: String,
 }
 
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
@@ -344,7 +350,7 @@ fn without_tests(text: &str) -> String {
 }
 
 /// A text without comments and without what stands in strings.
-fn code(text: &str) -> String {
+pub(crate) fn code(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
     while let Some(c) = rest.chars().next() {

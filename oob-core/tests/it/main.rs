@@ -3,4 +3,5 @@
 mod corpus;
 mod layers;
 mod node;
+mod promises;
 mod seeds;

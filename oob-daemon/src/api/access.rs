@@ -1,7 +1,8 @@
 //! Who gets an answer over TCP. A web page the user visits can make the browser send requests here, so a request must show
 //! three things a foreign page cannot: our Host (against a name that points to this machine), no or our own Origin, and the
-//! token. Our own page has no token but the cookie of a session, which the browser adds to a foreign page's requests as well
-//! where the other page is on this machine; so a cookie counts only if the browser says that nobody else asks.
+//! token. Our own page has no token but a session. Its cookie the browser adds to a foreign page's requests as well where that
+//! page is on this machine, and sends to every server on it; so a cookie counts only with the key that our page alone knows,
+//! and only if the browser says that nobody else asks.
 
 use super::{
     problem::Refusal,
@@ -80,7 +81,8 @@ impl Access {
             };
         }
         let visit = only(headers, &header::COOKIE)
-            .and_then(|cookies| self.doorway.visit(cookies, Instant::now()))
+            .zip(only(headers, &web::KEY))
+            .and_then(|(cookies, key)| self.doorway.visit(cookies, key, Instant::now()))
             .ok_or_else(unauthorized)?;
         from_our_page(method, host, headers)?;
         Ok(Entry::Browser(visit))

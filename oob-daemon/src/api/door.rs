@@ -1,9 +1,7 @@
 //! One connection to the local API without a socket, for the fuzzers.
 
 use super::{
-    Access, Doorway, Shared,
-    listener::{Place, converse},
-    socket_router, tcp_router,
+    Access, Doorway, Shared, listener::converse, places::Places, socket_router, tcp_router,
 };
 use axum::{
     extract::Request,
@@ -20,7 +18,6 @@ use std::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    sync::Semaphore,
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -67,7 +64,8 @@ pub(crate) async fn exchange(
     *node_of = Some(node.clone());
     let doorway = Arc::new(Doorway::new(([127, 0, 0, 1], 80).into()));
     let stop = CancellationToken::new();
-    let shared = Shared { node, stop: stop.clone(), doorway: Arc::clone(&doorway) };
+    let (began, doors) = (std::time::Instant::now(), Arc::clone(&doorway));
+    let shared = Shared { node, stop: stop.clone(), doorway: doors, began };
     let router = match tcp {
         true => tcp_router(shared, Access::new(80, "t".into(), doorway)),
         false => socket_router(shared),
@@ -85,8 +83,7 @@ pub(crate) async fn exchange(
         }
     }));
     let (mut ours, theirs) = tokio::io::duplex(BUFFER);
-    let streams = Arc::new(Semaphore::new(1));
-    let place = Place::new(None, &streams);
+    let place = Places::new(1).take().await;
     let served = converse(theirs, TowerToHyperService::new(router), place, stop);
     let mut answer = Vec::new();
     let said = async {

@@ -1,35 +1,28 @@
-//! Takes connections: bounded in number, in the time a request's head may take and in that a reader may take nothing, from
+//! Takes connections: bounded in number (`places`), in the time a request's head may take and in that a reader may take nothing, from
 //! this user only on the socket.
 
-use super::{Access, Shared, patience::Patient, problem::Refusal, socket_router, tcp_router};
+use super::{
+    Access, Shared,
+    patience::Patient,
+    places::{Place, Places},
+    problem::Refusal,
+    socket_router, tcp_router,
+};
 use crate::failure::Failure;
 use axum::{Router, response::IntoResponse};
+use http_body_util::BodyExt;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use std::{
-    convert::Infallible,
-    io,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{convert::Infallible, io, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-
-/// Connections at once on each of the two listeners; more wait in the kernel's queue. Each costs some tens of kilobytes, and
-/// apart so that whoever fills TCP does not keep the user's own command line out.
-const CONNECTIONS: usize = 64;
-
-/// Event streams at once on each of the two listeners, apart from the connections: one for each page, bot and `send --wait`.
-/// Streams stay open, and 64 of them must not keep the next command waiting.
-const STREAMS: usize = 64;
 
 /// How long the head of a request may take, and how long a kept connection may be quiet: half-open ones give their place back.
 const HEAD_TIME: Duration = Duration::from_secs(10);
@@ -44,12 +37,12 @@ const END_TIME: Duration = Duration::from_secs(2);
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves the socket until the daemon stops.
-pub(crate) async fn serve_socket(listener: UnixListener, shared: Shared) {
-    let stop = shared.stop.clone();
+pub(crate) async fn serve_socket(listener: UnixListener, shared: Shared, places: usize) {
+    let (stop, places) = (shared.stop.clone(), Places::new(places));
     let ours = rustix::process::geteuid().as_raw();
     let router = socket_router(shared);
     let service = TowerToHyperService::new(router);
-    serve(listener, stop, move |stream: UnixStream, place, stop| {
+    serve(listener, stop, places, move |stream: UnixStream, place, stop| {
         let theirs = stream.peer_cred().map(|peer| peer.uid()).ok();
         let service = service.clone();
         async move {
@@ -70,42 +63,19 @@ pub(crate) async fn serve_socket(listener: UnixListener, shared: Shared) {
 }
 
 /// Serves TCP until the daemon stops.
-pub(crate) async fn serve_tcp(listener: TcpListener, shared: Shared, access: Access) {
-    let stop = shared.stop.clone();
+pub(crate) async fn serve_tcp(
+    listener: TcpListener,
+    shared: Shared,
+    access: Access,
+    places: usize,
+) {
+    let (stop, places) = (shared.stop.clone(), Places::new(places));
     let router: Router = tcp_router(shared, access);
     let service = TowerToHyperService::new(router);
-    serve(listener, stop, move |stream, place, stop| {
+    serve(listener, stop, places, move |stream, place, stop| {
         converse(stream, service.clone(), place, stop)
     })
     .await;
-}
-
-/// What a connection takes up: one of the places of its listener, or, once it carries an event stream, one of those for
-/// streams. Given back when the connection ends.
-#[derive(Clone)]
-pub(super) struct Place {
-    held: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
-    streams: Arc<Semaphore>,
-}
-
-impl Place {
-    pub(super) fn new(place: Option<OwnedSemaphorePermit>, streams: &Arc<Semaphore>) -> Self {
-        Self { held: Arc::new(Mutex::new(place)), streams: Arc::clone(streams) }
-    }
-
-    /// Moves to a place for streams, so that the next connection finds the one that was held.
-    ///
-    /// # Errors
-    /// As many streams are open as there may be.
-    pub(super) fn becomes_stream(&self) -> Result<(), Failure> {
-        let stream = Arc::clone(&self.streams).try_acquire_owned().map_err(|_| {
-            Failure::new("too_many", format!("{STREAMS} event streams are open already"))
-                .hint("close a page, a bot or a waiting command that reads events, then try again")
-        })?;
-        // A second stream of the same connection, after the first has ended, gives the first one's place back here.
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
-        Ok(())
-    }
 }
 
 /// Where connections come from.
@@ -136,30 +106,32 @@ impl Accept for TcpListener {
 async fn serve<L, F>(
     listener: L,
     stop: CancellationToken,
+    places: Places,
     answer: impl Fn(L::Stream, Place, CancellationToken) -> F,
 ) where
     L: Accept,
     F: Future<Output = ()> + Send + 'static,
 {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let streams = Arc::new(Semaphore::new(STREAMS));
     let tasks = TaskTracker::new();
     loop {
+        // First the connection, then its place: nobody gives way for one that does not come.
         let next = async {
-            let place = places.clone().acquire_owned().await;
-            (place, listener.take().await)
+            let stream = listener.take().await?;
+            Ok::<_, io::Error>((stream, places.take().await))
         };
-        let (place, stream) = tokio::select! {
+        let next = tokio::select! {
             biased;
             () = stop.cancelled() => break,
             next = next => next,
         };
-        match stream {
-            Ok(stream) => {
-                tasks.spawn(answer(stream, Place::new(place.ok(), &streams), stop.clone()));
+        match next {
+            Ok((stream, place)) => {
+                tasks.spawn(answer(stream, place, stop.clone()));
             }
             Err(e) => {
                 tracing::warn!("a connection to the local API was lost: {e}");
+                // Perhaps for want of files: one that is quiet gives its own back.
+                places.make_room();
                 sleep(REFUSED_PAUSE).await;
             }
         }
@@ -183,8 +155,19 @@ where
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(HEAD_BYTES);
     let service = service_fn(|mut request: hyper::Request<Incoming>| {
+        let answering = place.answers();
         request.extensions_mut().insert(place.clone());
-        service.call(request)
+        let answer = service.call(request);
+        async move {
+            let answer = answer.await?;
+            // Until the last byte of it is taken.
+            Ok::<_, Infallible>(answer.map(|body| {
+                body.map_frame(move |frame| {
+                    let _until_then = &answering;
+                    frame
+                })
+            }))
+        }
     });
     let stream = TokioIo::new(Patient::new(stream));
     let mut connection = std::pin::pin!(builder.serve_connection(stream, service));
@@ -194,6 +177,8 @@ where
             connection.as_mut().graceful_shutdown();
             connection.await
         }
+        // Dropped as it is: there is nothing to finish.
+        () = place.gives_way() => Ok(()),
     };
     if let Err(e) = ended {
         tracing::debug!("a connection to the local API ended: {e}");

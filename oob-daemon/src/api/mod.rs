@@ -7,6 +7,7 @@ mod body;
 mod door;
 mod listener;
 mod patience;
+mod places;
 mod problem;
 mod resources;
 mod v1;
@@ -16,12 +17,13 @@ pub(crate) use access::Access;
 #[cfg(feature = "doors")]
 pub(crate) use door::exchange;
 pub(crate) use listener::{serve_socket, serve_tcp};
+pub(crate) use places::places;
 pub(crate) use v1::port_note;
 pub(crate) use web::Doorway;
 
 use axum::{Router, middleware};
 use oob_core::Node;
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 /// What every handler may use.
@@ -32,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) stop: CancellationToken,
     /// How browsers come in.
     pub(crate) doorway: Arc<Doorway>,
+    /// When the daemon began.
+    pub(crate) began: Instant,
 }
 
 /// Returns what is served over the socket.

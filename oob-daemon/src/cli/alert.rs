@@ -32,7 +32,7 @@ pub(super) async fn run(
         AlertVerb::Send(options) => send(options, yes, home, printer).await,
         AlertVerb::List => list(home, printer).await,
         AlertVerb::Show { id } => show(id, home, printer).await,
-        AlertVerb::Ack { id, answer } => ack(id, answer.as_deref(), home, printer).await,
+        AlertVerb::Ack { id, answer } => ack(id, answer.as_deref(), yes, home, printer).await,
     }
 }
 
@@ -99,17 +99,30 @@ async fn show(id: &str, home: &Home, printer: &Printer) -> Result<(), Failure> {
     let mut client = connect(home).await?;
     let me: Me = client.get("/api/v1/me").await?;
     let alert: Alert = client.get(&format!("/api/v1/alerts/{}", segment(id)?)).await?;
-    printer.data(&alert, |alert| alert.page(me.member.as_deref()));
+    let commands = |text: &str| printer.commands(text);
+    printer.data(&alert, |alert| alert.page(me.member.as_deref(), commands));
     Ok(())
 }
 
 async fn ack(
     id: &str,
     answer: Option<&str>,
+    yes: bool,
     home: &Home,
     printer: &Printer,
 ) -> Result<(), Failure> {
     let mut client = connect(home).await?;
+    if let Some(word) = answer
+        && !yes
+        && printer.can_ask()
+    {
+        let alert: Alert = client.get(&format!("/api/v1/alerts/{}", segment(id)?)).await?;
+        // One that is not offered is refused anyway; where none is, any goes out, also one mistyped.
+        if alert.answers.is_empty() && !printer.confirm(&alert.asks(word)) {
+            return Err(Failure::new("declined", "nothing was answered")
+                .hint(format!("acknowledge it without a word: oob alert ack {}", alert.short())));
+        }
+    }
     let request = AckRequest { answer: answer.map(str::to_owned) };
     let alert: Alert =
         client.post(&format!("/api/v1/alerts/{}/ack", segment(id)?), &request).await?;
@@ -147,6 +160,15 @@ impl Alert {
         self.id.chars().take(SHORT).collect()
     }
 
+    /// The question before a word goes out that nobody offered.
+    fn asks(&self, word: &str) -> String {
+        let name = plain_line(&self.author_name);
+        format!(
+            "{name} asked for no word. Answer {:?} to {name}'s alert, for all to see?",
+            plain_line(word)
+        )
+    }
+
     /// One line of a list.
     fn line(&self, me: Option<&str>) -> String {
         let first = self.text.trim().lines().next().unwrap_or_default();
@@ -172,7 +194,7 @@ impl Alert {
     }
 
     /// Everything about it, for somebody who was just woken: what, from whom, then who is missing.
-    fn page(&self, me: Option<&str>) -> String {
+    fn page(&self, me: Option<&str>, commands: impl Fn(&str) -> String) -> String {
         let mut lines = vec![format!(
             "{} alert from {}, {} ({}){}",
             self.severity.to_uppercase(),
@@ -199,7 +221,7 @@ impl Alert {
             lines.push(format!("out of reach  {}", names(&self.unreachable_names)));
         }
         if matches!(self.mine(me), Mine::Owed) && !self.expired {
-            lines.push(format!("yours         oob alert ack {}", self.short()));
+            lines.push(commands(&format!("yours         oob alert ack {}", self.short())));
         }
         lines.join("\n")
     }
@@ -285,11 +307,15 @@ mod tests {
              acknowledged  2 of 5 people\n    Sam, {at}: on my way\n    Rosa, {at}\n\
              not yet       Eli\nout of reach  Noor, Ada\nyours         oob alert ack abcdefgh"
         );
-        assert_eq!(alert.page(Some("eli")), page);
-        assert!(!alert.page(Some("sam")).contains("yours"));
+        assert_eq!(alert.page(Some("eli"), str::to_owned), page);
+        assert!(!alert.page(Some("sam"), str::to_owned).contains("yours"));
         let expired = Alert { expired: true, ..alert };
-        assert!(expired.page(Some("eli")).starts_with("CRITICAL alert from Dana, 5 min ago"));
-        assert!(expired.page(Some("eli")).contains("EXPIRED"));
+        assert!(
+            expired
+                .page(Some("eli"), str::to_owned)
+                .starts_with("CRITICAL alert from Dana, 5 min ago")
+        );
+        assert!(expired.page(Some("eli"), str::to_owned).contains("EXPIRED"));
     }
 
     #[test]

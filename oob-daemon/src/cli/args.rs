@@ -91,7 +91,7 @@ pub(super) enum Verb {
     ///
     /// Example: oob man --out ~/.local/share/man/man1
     Man {
-        /// The folder, which must be there.
+        /// The folder; it is made if it is not there.
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
@@ -267,7 +267,7 @@ pub(super) enum AlertVerb {
     Ack {
         /// Its id; a beginning that no other has is enough.
         id: String,
-        /// Say this word, such as safe; another one later replaces it.
+        /// Say this word, such as safe; another one later replaces it. Where the alert offers words, one of them.
         #[arg(long, value_name = "WORD")]
         answer: Option<String>,
     },
@@ -337,6 +337,20 @@ pub(super) enum Unparsed {
     Shown(String),
     /// They make no sense.
     Misuse { json: bool, failure: Failure },
+}
+
+/// Says whether there is such a command.
+pub(super) fn has_verb(word: &str) -> bool {
+    Args::command().find_subcommand(word).is_some()
+}
+
+/// Returns the home named by `--home` itself: one of the environment is there for the next command too.
+pub(super) fn named_home(arguments: &[OsString], args: &Args) -> Option<PathBuf> {
+    let words = arguments.iter().take_while(|argument| *argument != "--");
+    let named = |argument: &OsString| {
+        argument == "--home" || argument.as_encoded_bytes().starts_with(b"--home=")
+    };
+    words.into_iter().any(named).then(|| args.home.clone()).flatten()
 }
 
 /// Returns the commands and options that people may see: scripts and manuals would list hidden ones too.

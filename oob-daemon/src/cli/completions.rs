@@ -137,6 +137,7 @@ pub(super) fn man(out: Option<&Path>, printer: &Printer) -> Result<(), Failure> 
     let failed = |e: io::Error| {
         Failure::file(format!("manual pages cannot be written to {}", folder.display()), &e)
     };
+    std::fs::create_dir_all(folder).map_err(failed)?;
     clap_mangen::generate_to(command, folder).map_err(failed)?;
     let pages = std::fs::read_dir(folder).map_err(failed)?.count();
     let written = Written { folder: folder.display().to_string(), pages };

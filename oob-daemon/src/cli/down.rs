@@ -17,7 +17,7 @@ const GONE_TIME: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 pub(super) async fn run(home: &Home, printer: &Printer) -> Result<(), Failure> {
-    let mut client = connect(home).await?;
+    let mut client = connect(home).await.map_err(nothing_to_stop)?;
     // Held before it is asked to stop, so that the number cannot come to mean another process.
     let process = client
         .pid()
@@ -42,6 +42,17 @@ pub(super) async fn run(home: &Home, printer: &Printer) -> Result<(), Failure> {
         format!("stopped, process {}", stopped.pid)
     });
     Ok(())
+}
+
+/// Whoever wants a daemon stopped is not told to start one.
+fn nothing_to_stop(failure: Failure) -> Failure {
+    match failure.code() {
+        // Where there is a cause the hint is about that.
+        "not_running" if failure.causes().is_empty() => {
+            failure.hint("there is nothing to stop; for another home: oob --home DIR down")
+        }
+        _ => failure,
+    }
 }
 
 async fn gone(process: Option<OwnedFd>, home: &Home) -> bool {

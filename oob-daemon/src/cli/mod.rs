@@ -42,7 +42,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return Printer::new(json, false).failed(&failure);
         }
     };
-    let printer = Printer::new(args.json, args.quiet);
+    let named = args::named_home(&arguments, &args);
+    let printer = Printer::new(args.json, args.quiet).with_home(named.as_deref());
     match dispatch(&args, &printer) {
         Ok(code) => printer.finish(code),
         Err(failure) => printer.failed(&failure),

@@ -1,6 +1,7 @@
 //! The only place that prints. Data goes to standard output, everything else to standard error; text from elsewhere is
 //! cleaned before a terminal sees it, while JSON keeps it, escaped.
 
+use super::args;
 use crate::{
     failure::Failure,
     plain::{plain, plain_line},
@@ -8,6 +9,7 @@ use crate::{
 use serde::Serialize;
 use std::{
     io::{self, BufRead, IsTerminal, Write},
+    path::Path,
     process::ExitCode,
     sync::OnceLock,
 };
@@ -20,13 +22,38 @@ const CLEAR: &[u8] = b"\x1b[H\x1b[2J";
 pub(super) struct Printer {
     json: bool,
     quiet: bool,
+    /// The home that was named on this command line, for the commands of hints.
+    home: Option<String>,
     /// Why a result could not be written, the first time it could not.
     unwritten: OnceLock<io::Error>,
 }
 
 impl Printer {
     pub(super) const fn new(json: bool, quiet: bool) -> Self {
-        Self { json, quiet, unwritten: OnceLock::new() }
+        Self { json, quiet, home: None, unwritten: OnceLock::new() }
+    }
+
+    /// Names the home in every command that a hint tells: without it they would be about another one.
+    pub(super) fn with_home(mut self, home: Option<&Path>) -> Self {
+        self.home = home.map(|home| shell_word(&home.display().to_string()));
+        self
+    }
+
+    /// Returns a text of ours with the home in each command of it.
+    pub(super) fn commands(&self, text: &str) -> String {
+        let Some(home) = &self.home else { return text.to_owned() };
+        let mut parts = text.split("oob ");
+        let mut out = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let verb = part.split(|c: char| !c.is_ascii_lowercase()).next().unwrap_or_default();
+            let ours =
+                !out.ends_with(|c: char| c.is_alphanumeric() || matches!(c, '/' | '-' | '.'));
+            match ours && args::has_verb(verb) {
+                true => out.push_str(&format!("oob --home {home} {part}")),
+                false => out.push_str(&format!("oob {part}")),
+            }
+        }
+        out
     }
 
     /// Prints a result: one JSON object, or what `words` makes of it. Says whether it could be written.
@@ -96,7 +123,7 @@ impl Printer {
     /// Tells the user something that is not a result.
     pub(super) fn talk(&self, text: &str) {
         if !self.quiet && !self.json {
-            line(&mut io::stderr().lock(), &plain(text));
+            line(&mut io::stderr().lock(), &plain(&self.commands(text)));
         }
     }
 
@@ -109,6 +136,10 @@ impl Printer {
 
     /// Prints a failure and returns its exit code.
     pub(super) fn failed(&self, failure: &Failure) -> ExitCode {
+        let failure = &match failure.next() {
+            Some(hint) => failure.clone().hint(self.commands(hint)),
+            None => failure.clone(),
+        };
         let mut stderr = io::stderr().lock();
         if self.json {
             if let Ok(text) = serde_json::to_string(&failure.to_line()) {
@@ -152,6 +183,16 @@ impl Printer {
     }
 }
 
+/// Writes a path so that a shell reads it as one word.
+fn shell_word(path: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%".contains(c);
+    if !path.is_empty() && path.chars().all(plain) {
+        path.to_owned()
+    } else {
+        format!("'{}'", path.replace('\'', "'\\''"))
+    }
+}
+
 /// Writes a report of a daemon to the process that started it.
 pub(super) fn report(report: &crate::schema::Report) {
     if let Ok(text) = serde_json::to_string(report) {
@@ -188,6 +229,30 @@ fn write(out: &mut impl Write, text: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn commands_of_hints_are_about_the_home_that_was_named() {
+        let bare = Printer::new(false, false);
+        let named = Printer::new(false, false).with_home(Some(Path::new("/tmp/dana")));
+        let hint = "start it: oob up; or: oob down, then oob address add IP:PORT";
+        assert_eq!(bare.commands(hint), hint);
+        assert_eq!(
+            named.commands(hint),
+            "start it: oob --home /tmp/dana up; or: oob --home /tmp/dana down, then oob --home /tmp/dana address add IP:PORT"
+        );
+        // What names one itself, files, and words that are no commands stay as they are.
+        for other in [
+            "oob --home DIR up",
+            "see oob.log",
+            "/opt/oob up",
+            "whoever looks after oob here",
+            "oob",
+        ] {
+            assert_eq!(named.commands(other), other);
+        }
+        let odd = Printer::new(false, false).with_home(Some(Path::new("/tmp/it's here")));
+        assert_eq!(odd.commands("oob up"), r"oob --home '/tmp/it'\''s here' up");
+    }
 
     #[test]
     fn json_keeps_the_text_and_no_terminal_obeys_it() {

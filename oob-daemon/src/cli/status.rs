@@ -18,6 +18,9 @@ use tokio::{
 const UNREACHED: &str =
     "hint: if they are up: run oob status on their laptop, then here: oob address add IP:PORT";
 
+/// How long after its start a daemon is still looking: mDNS and beacons take a second or two, and dials up to eight.
+const LOOKS_MS: u64 = 10_000;
+
 /// How often it is drawn again while it is watched.
 const REDRAW: Duration = Duration::from_secs(2);
 
@@ -30,6 +33,7 @@ pub(super) async fn run(
     printer: &Printer,
 ) -> Result<(), Failure> {
     let mut client = connect(home).await?;
+    let words = |status: &Status| words(status, |hint| printer.commands(hint));
     if !options.watch {
         let status: Status = client.get("/api/v1/status").await?;
         printer.data(&status, words);
@@ -52,7 +56,7 @@ pub(super) async fn run(
     }
 }
 
-fn words(status: &Status) -> String {
+fn words(status: &Status, commands: impl Fn(&str) -> String) -> String {
     let mut lines = Vec::new();
     match &status.org_name {
         None => {
@@ -63,13 +67,27 @@ fn words(status: &Status) -> String {
             let island = island(&status.island);
             if status.peers.is_empty() {
                 lines.push(format!("{you}."));
-                lines.push("Nobody else yet; next: oob invite --out FILE".to_owned());
+                lines.push(commands("Nobody else yet; next: oob invite --out FILE"));
             } else if status.peers.iter().any(|peer| peer.reachable) {
                 lines.push(format!("{you}; {island}"));
             } else {
                 lines.push(format!("{you}."));
-                lines.push(format!("Nobody can be reached now (0 of {}).", status.peers.len()));
-                lines.push(UNREACHED.to_owned());
+                let all = status.peers.len();
+                if status.faults.network == "given_up" {
+                    lines
+                        .push("The network of this daemon has failed and was given up.".to_owned());
+                    lines.push(commands(
+                        "hint: begin again: oob down, then oob up; and see: oob doctor",
+                    ));
+                } else if is_looking(status) {
+                    let seconds = status.up_ms / 1_000;
+                    lines.push(format!(
+                        "Looking for the others since {seconds} s; nobody is found yet (0 of {all})."
+                    ));
+                } else {
+                    lines.push(format!("Nobody can be reached now (0 of {all})."));
+                    lines.push(commands(UNREACHED));
+                }
                 lines.push(island);
             }
         }
@@ -90,6 +108,13 @@ fn words(status: &Status) -> String {
     );
     lines.extend(status.note.iter().map(|note| format!("note: {note}")));
     lines.join("\n")
+}
+
+/// Says whether a daemon has just begun and met nobody yet.
+fn is_looking(status: &Status) -> bool {
+    let up = Duration::from_millis(status.up_ms);
+    let met = |peer: &Peer| peer.last_heard.is_some_and(|heard| heard.age() < up);
+    status.up_ms < LOOKS_MS && !status.peers.iter().any(met)
 }
 
 /// Says with whom this node is, and of those who are away when and by whom they were last heard.
@@ -182,6 +207,39 @@ mod tests {
         told.away[0] = Away { last_heard: None, held: 0, ..told.away[0].clone() };
         assert_eq!(island(&told), "you are with 2 of 3; Rosa never heard");
         assert_eq!(island(&Island { with: 3, of: 3, away: Vec::new() }), "you are with 3 of 3");
+    }
+
+    #[test]
+    fn a_daemon_that_has_just_begun_is_looking_and_one_without_a_network_says_so() {
+        let mut status: Status = serde_json::from_value(serde_json::json!({
+            "member": "m", "device": "d", "org": "o", "listen": [], "held": 0, "outbox": 0, "name": "Dana", "org_name": "Clinic",
+            "note": null, "island": {"with": 1, "of": 2, "away": []}, "up_ms": 2_400, "faults": crate::schema::Faults::default(),
+            "peers": [{"member": "s", "device": "e", "reachable": false, "last_heard": null, "transport": null,
+                       "found_by": null, "member_name": "Sam"}],
+        }))
+        .unwrap();
+        let named = |hint: &str| hint.replace("oob ", "oob --home /d ");
+        let said = words(&status, named);
+        assert!(
+            said.contains("\nLooking for the others since 2 s; nobody is found yet (0 of 1).\n"),
+            "{said}"
+        );
+        assert!(!said.contains("Nobody can be reached") && !said.contains("hint:"), "{said}");
+        // Who was met since and is gone is not looked for.
+        status.peers[0].last_heard = Some(Stamp::now());
+        assert!(words(&status, named).contains("Nobody can be reached now"));
+        status.peers[0].last_heard = Some(Stamp::now().before(Duration::from_secs(60)));
+        assert!(words(&status, named).contains("Looking for"));
+        status.up_ms = LOOKS_MS;
+        let said = words(&status, named);
+        assert!(said.contains("\nNobody can be reached now (0 of 1).\nhint: "), "{said}");
+        assert!(
+            said.contains("run oob --home /d status on") && !said.contains("Looking"),
+            "{said}"
+        );
+        status.faults.network = "given_up".to_owned();
+        let said = words(&status, named);
+        assert!(said.contains("was given up.\nhint: begin again: oob --home /d down,"), "{said}");
     }
 
     #[test]

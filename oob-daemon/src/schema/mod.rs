@@ -27,6 +27,6 @@ pub use message::{
 };
 pub use problem::{ErrorBody, ErrorLine, Problem};
 pub use service::{ApiFile, Health, Ready, Report, Step, Stopped, Stopping};
-pub use status::{Away, Island, Peer, Peers, Status};
+pub use status::{Away, Faults, Island, Peer, Peers, Status};
 pub use time::Stamp;
-pub use web::{WebSessionRequest, WebTicket};
+pub use web::{WebSession, WebSessionRequest, WebTicket};

@@ -29,6 +29,43 @@ pub struct Status {
     pub note: Option<String>,
     /// Who is together with this node.
     pub island: Island,
+    /// How long this daemon has been up.
+    pub up_ms: u64,
+    /// What of it has failed.
+    pub faults: Faults,
+}
+
+/// Own tasks that failed, since the start. None of them touches what is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Faults {
+    /// `well`, `restarting`, or `given_up`: it failed too often in a row, and nobody can be reached.
+    pub network: String,
+    /// Times the network task, or that of a link, failed.
+    pub network_failed: u64,
+    /// Times another task failed.
+    pub tasks_failed: u64,
+    /// Times a task failed on bytes from outside, which are kept and given to nobody again.
+    pub caught: u64,
+    /// Times such bytes came again.
+    pub refused: u64,
+    /// When a run of the daemon stopped by itself, if one did.
+    pub stopped: Option<Stamp>,
+    /// Why it did.
+    pub stopped_why: Option<String>,
+}
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self {
+            network: "well".to_owned(),
+            network_failed: 0,
+            tasks_failed: 0,
+            caught: 0,
+            refused: 0,
+            stopped: None,
+            stopped_why: None,
+        }
+    }
 }
 
 /// The people in reach, and what is known of the others.

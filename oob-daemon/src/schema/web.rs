@@ -17,3 +17,10 @@ pub struct WebSessionRequest {
     /// What stood behind `#t=`.
     pub ticket: String,
 }
+
+/// A session: the cookie that comes with it, and this.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WebSession {
+    /// What the page says in the header `Oob-Page-Key` of every request, beside the cookie.
+    pub key: String,
+}

@@ -16,15 +16,17 @@ use crate::{
 };
 use oob_core::{Node, Passphrase};
 use rand::RngExt;
+use sd_notify::NotifyState;
 use std::{
     fs::DirBuilder,
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     os::unix::fs::DirBuilderExt,
     sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::{
+    net::{TcpListener, TcpSocket},
     signal::unix::{SignalKind, signal},
     time::timeout,
 };
@@ -32,6 +34,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// How long the node may take to close its store; behind it the process ends anyway, which the store survives.
 const CLOSE_TIME: Duration = Duration::from_secs(10);
+
+/// Connections that the kernel keeps until they are taken: where it drops one, whoever asked tries again a second later.
+const QUEUE: u32 = 1_024;
 
 /// Bytes of the token: as hard to guess as a key.
 const TOKEN_BYTES: usize = 32;
@@ -86,12 +91,16 @@ pub(crate) async fn serve(
         .beacon(start.beacon && settings.beacon.unwrap_or(true))
         .spawn()
         .await?;
+    if let Some((_, why)) = Node::stopped_by_itself(start.home.path()) {
+        tracing::warn!("an earlier run stopped by itself: {why}");
+    }
     // From here on the home's lock is ours, and with it the right to its log, socket and api.json.
     let served = match log::start(&start.home.log_file()) {
         Ok(()) => serve_node(&start.home, start.api, &node, stop, began, ready).await,
         Err(failure) => Err(failure),
     };
     tracing::info!("stopping");
+    tell_manager(NotifyState::Stopping);
     let closed = match timeout(CLOSE_TIME, node.shutdown()).await {
         Ok(closed) => closed.map_err(Failure::from),
         Err(_) => Err(Failure::internal("the store did not close within 10 s")),
@@ -112,11 +121,8 @@ async fn serve_node(
     let mut interrupt = signal(SignalKind::interrupt())
         .map_err(|e| Failure::internal("signals cannot be heard").cause(e))?;
 
-    let tcp = TcpListener::bind(api)
-        .and_then(|tcp| tcp.set_nonblocking(true).map(|()| tcp))
-        .map_err(|e| api_taken(api, &e))?;
+    let tcp = listen(api).map_err(|e| api_taken(api, &e))?;
     let address = tcp.local_addr().map_err(|e| api_taken(api, &e))?;
-    let tcp = tokio::net::TcpListener::from_std(tcp).map_err(|e| api_taken(api, &e))?;
     let socket = socket::bind(home)?;
     let token = rand::rng()
         .random::<[u8; TOKEN_BYTES]>()
@@ -127,12 +133,14 @@ async fn serve_node(
     let file = api_file::write(home, &url, &token, socket.path())?;
 
     let doorway = Arc::new(Doorway::new(address));
-    let shared = Shared { node: node.clone(), stop: stop.clone(), doorway: Arc::clone(&doorway) };
+    let shared =
+        Shared { node: node.clone(), stop: stop.clone(), doorway: Arc::clone(&doorway), began };
     let tasks = TaskTracker::new();
-    tasks.spawn(api::serve_tcp(tcp, shared.clone(), Access::new(address.port(), token, doorway)));
+    let (access, places) = (Access::new(address.port(), token, doorway), api::places());
+    tasks.spawn(api::serve_tcp(tcp, shared.clone(), access, places));
     let socket_path = socket.path().display().to_string();
     let (listener, socket_guard) = socket.into_parts();
-    tasks.spawn(api::serve_socket(listener, shared));
+    tasks.spawn(api::serve_socket(listener, shared, places));
     tasks.close();
 
     let status = node.status();
@@ -149,6 +157,8 @@ async fn serve_node(
         },
         note,
     );
+    // Only now: whoever is started after this one finds the socket there.
+    tell_manager(NotifyState::Ready);
     tokio::select! {
         () = stop.cancelled() => {}
         _ = terminate.recv() => {}
@@ -162,6 +172,20 @@ async fn serve_node(
     drop(socket_guard);
     tasks.wait().await;
     Ok(())
+}
+
+/// Tells a service manager how the daemon stands, where there is one (`NOTIFY_SOCKET`).
+fn tell_manager(state: NotifyState<'_>) {
+    if let Err(e) = sd_notify::notify(&[state]) {
+        tracing::warn!("the service manager cannot be told: {e}");
+    }
+}
+
+fn listen(api: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if api.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(api)?;
+    socket.listen(QUEUE)
 }
 
 fn api_taken(api: SocketAddr, error: &io::Error) -> Failure {

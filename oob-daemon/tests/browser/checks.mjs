@@ -61,8 +61,17 @@ async function a_ticket_lets_one_browser_in_and_then_no_other({ dana, pages }) {
   await first.page.reload();
   await first.ready();
   const kept = `${cookie.name}=${cookie.value}`;
-  const me = () => fetch(`${dana.url}/api/v1/me`, { headers: { Cookie: kept } }).then(({ status }) => status);
+  const key = await first.page.evaluate(() => sessionStorage.getItem("key"));
+  const asked = (headers) => fetch(`${dana.url}/api/v1/me`, { headers }).then(({ status }) => status);
+  const me = () => asked({ Cookie: kept, "Oob-Page-Key": key });
   assert.equal(await me(), 200);
+  // What the browser sends to another server of this machine lets nobody in.
+  assert.equal(await asked({ Cookie: kept }), 401);
+  // Another tab of the same browser is in as well.
+  const tab = await first.context.newPage();
+  await tab.goto(dana.url);
+  await tab.locator("h1", { hasText: "Harbour Clinic" }).waitFor();
+  await tab.close();
   await first.page.getByRole("button", { name: "Leave" }).click();
   await first.get(".outside").waitFor();
   assert.equal(await me(), 401);

@@ -274,3 +274,35 @@ fn a_terminal_is_asked_before_everybody_is_alerted() {
     assert!(!shown.contains("[y/N]"), "{shown}");
     assert_eq!((code, raised()), (Some(0), 2));
 }
+
+/// A word that nobody offered goes out for all to see, also one mistyped: on a terminal it is asked about.
+#[test]
+fn a_terminal_is_asked_before_a_word_goes_out_that_nobody_offered() {
+    let Two { dana, sam } = Two::met();
+    let mut heard = Stream::of(&sam);
+    dana.json(&["alert", "send", "Are you well?"]);
+    let first = heard.next("alert")["id"].as_str().unwrap().to_owned();
+    let (status, _) =
+        post(&dana, "/api/v1/alerts", &json!({"text": "Choose", "answers": ["safe", "help"]}));
+    assert_eq!(status, 200);
+    let offered = heard.next("alert")["id"].as_str().unwrap().to_owned();
+    let answer = |id: &str| {
+        let acked = sam.json(&["alert", "show", id])["acked"].clone();
+        acked[0]["answer"].as_str().map(str::to_owned)
+    };
+    let ack = ["alert", "ack", &first, "--answer", "saef"];
+    let (code, shown) = on_a_terminal(&sam, &ack, "n\n");
+    assert!(code == Some(1) && shown.contains("Dana asked for no word"), "{shown}");
+    assert!(shown.contains("acknowledge it without a word: oob alert ack"), "{shown}");
+    assert_eq!(answer(&first), None);
+    assert_eq!(on_a_terminal(&sam, &ack, "y\n").0, Some(0));
+    assert_eq!(answer(&first).as_deref(), Some("saef"));
+    // Words that were offered need no question, and others are refused.
+    let (code, shown) = on_a_terminal(&sam, &["alert", "ack", &offered, "--answer", "saef"], "y\n");
+    assert!(code != Some(0) && !shown.contains("[y/N]"), "{shown}");
+    let (code, shown) = on_a_terminal(&sam, &["alert", "ack", &offered, "--answer", "safe"], "");
+    assert!(code == Some(0) && !shown.contains("[y/N]"), "{shown}");
+    // A script is not asked.
+    sam.json(&["alert", "ack", &first, "--answer", "well"]);
+    assert_eq!(answer(&first).as_deref(), Some("well"));
+}

@@ -1,6 +1,6 @@
 //! Who gets an answer from the local API, and what it does with what is not a request.
 
-use crate::harness::{Home, Two, answer, http};
+use crate::harness::{Home, Session, Two, answer, http};
 use serde_json::Value;
 use std::{
     fmt::Write as _,
@@ -41,26 +41,37 @@ fn only_the_right_host_origin_token_and_method_get_an_answer() {
         (Some("https://evil.example".to_owned()), false),
         (Some("null".to_owned()), false),
     ];
-    let cookie = home.cookie();
+    let Session { cookie, key } = home.session();
     let bearer = |token: &str| Some(format!("Bearer {token}"));
+    let right_key = || Some(key.clone());
     let entries = [
-        (bearer(token), None, Entry::Token),
-        (None, None, Entry::Nothing),
-        (bearer(&token[1..]), None, Entry::Nothing),
-        (bearer(&format!("{token}0")), None, Entry::Nothing),
-        (Some(format!("Basic {token}")), None, Entry::Nothing),
-        (bearer(""), None, Entry::Nothing),
-        (None, Some(cookie.clone()), Entry::Session),
-        (None, Some(format!("a=b; {cookie}")), Entry::Session),
-        (None, Some(cookie[..cookie.len() - 1].to_owned()), Entry::Nothing),
-        (None, Some(cookie.replacen('_', "-", 1)), Entry::Nothing),
-        (None, Some(format!("{}={token}", cookie.split('=').next().unwrap())), Entry::Nothing),
-        (bearer(&token[1..]), Some(cookie.clone()), Entry::Nothing),
+        (bearer(token), None, None, Entry::Token),
+        (None, None, None, Entry::Nothing),
+        (None, None, right_key(), Entry::Nothing),
+        (bearer(&key), None, None, Entry::Nothing),
+        (bearer(&token[1..]), None, None, Entry::Nothing),
+        (bearer(&format!("{token}0")), None, None, Entry::Nothing),
+        (Some(format!("Basic {token}")), None, None, Entry::Nothing),
+        (bearer(""), None, None, Entry::Nothing),
+        (None, Some(cookie.clone()), right_key(), Entry::Session),
+        (None, Some(format!("a=b; {cookie}")), right_key(), Entry::Session),
+        (None, Some(cookie.clone()), None, Entry::Nothing),
+        (None, Some(cookie.clone()), Some(key[1..].to_owned()), Entry::Nothing),
+        (None, Some(cookie.clone()), Some(token.to_owned()), Entry::Nothing),
+        (None, Some(cookie[..cookie.len() - 1].to_owned()), right_key(), Entry::Nothing),
+        (None, Some(cookie.replacen('_', "-", 1)), right_key(), Entry::Nothing),
+        (
+            None,
+            Some(format!("{}={token}", cookie.split('=').next().unwrap())),
+            right_key(),
+            Entry::Nothing,
+        ),
+        (bearer(&token[1..]), Some(cookie.clone()), right_key(), Entry::Nothing),
     ];
     let mut right = [0, 0];
     for (host, host_ok) in &hosts {
         for (origin, origin_ok) in &origins {
-            for (token, cookie, entry) in &entries {
+            for (token, cookie, key, entry) in &entries {
                 for (method, method_ok) in
                     [("GET", true), ("POST", false), ("DELETE", false), ("OPTIONS", false)]
                 {
@@ -72,6 +83,7 @@ fn only_the_right_host_origin_token_and_method_get_an_answer() {
                         ("Origin", origin),
                         ("Authorization", token),
                         ("Cookie", cookie),
+                        ("Oob-Page-Key", key),
                     ] {
                         if let Some(value) = value {
                             write!(request, "{name}: {value}\r\n").unwrap();
@@ -318,44 +330,6 @@ fn events_resume_behind_the_last_one_also_after_a_restart() {
         (receipt["state"].as_str(), receipt["delivered"].as_u64(), receipt["expected"].as_u64()),
         (Some("delivered"), Some(1), Some(1))
     );
-}
-
-/// Half a request on each of many connections.
-fn half_open(api: &Value, count: usize) -> Vec<TcpStream> {
-    let host = api["url"].as_str().unwrap().strip_prefix("http://").unwrap();
-    let begin = |_| {
-        let mut stream = TcpStream::connect(host).unwrap();
-        stream.write_all(b"GET /api/v1/me HTTP/1.1\r\nHost: ").unwrap();
-        stream
-    };
-    (0..count).map(begin).collect()
-}
-
-#[test]
-fn half_open_connections_give_their_places_back() {
-    let home = Home::of("Dana", Some("Harbour Clinic"));
-    home.up();
-    let api = home.api();
-    // Every place over TCP is taken. The socket has places of its own, so the command line is not kept out.
-    let mut held = half_open(&api, 64);
-    let began = Instant::now();
-    assert_eq!(home.json(&["status"])["name"], "Dana");
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
-    // The control: over TCP there is no place, for as long as a head may take.
-    let host = api["url"].as_str().unwrap().strip_prefix("http://").unwrap();
-    let mut asking = TcpStream::connect(host).unwrap();
-    let token = api["token"].as_str().unwrap();
-    write!(asking, "GET /api/v1/me HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n").unwrap();
-    asking.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-    let early = asking.peek(&mut [0; 1]).unwrap_err();
-    assert_eq!(early.kind(), std::io::ErrorKind::WouldBlock);
-    // The half-open ones are ended, and then it is answered.
-    asking.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    let (status, body) = answer(&mut asking);
-    assert!(status == 200 && body.contains("Dana"), "{status} {body}");
-    let first = held.first_mut().unwrap();
-    first.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    answer(first);
 }
 
 /// Opens an event stream over the socket and reads the head of its answer.

@@ -98,7 +98,9 @@ fn every_verb_prints_what_is_documented() {
     assert_eq!(
         shape(&status),
         json!({"member": "<id>", "device": "<id>", "org": "<id>", "listen": "<addresses>", "held": 0, "outbox": 0, "name": "Dana",
-               "org_name": "Harbour Clinic", "note": null, "island": {"with": 2, "of": 2, "away": []},
+               "org_name": "Harbour Clinic", "note": null, "island": {"with": 2, "of": 2, "away": []}, "up_ms": "<number>",
+               "faults": {"network": "well", "network_failed": 0, "tasks_failed": 0, "caught": 0, "refused": 0, "stopped": null,
+                          "stopped_why": null},
                "peers": [{"member": "<id>", "device": "<id>", "reachable": true, "last_heard": "<time>",
                           "transport": status["peers"][0]["transport"], "found_by": status["peers"][0]["found_by"], "member_name": "Sam"}]})
     );
@@ -119,7 +121,9 @@ fn every_verb_prints_what_is_documented() {
     assert_eq!(shape(&stopped), json!({"stopped": true, "pid": "<number>"}));
     assert_eq!(stopped["pid"], up["pid"]);
     assert!(is_gone(&up["pid"]));
-    dana.oob(&["--json", "down"]).error("not_running", 3);
+    let nothing = dana.oob(&["--json", "down"]).error("not_running", 3);
+    let hint = nothing["hint"].as_str().unwrap();
+    assert!(hint.starts_with("there is nothing to stop") && !hint.contains(" up"), "{hint}");
 }
 
 /// Says whether a process has ended; whoever inherited it may not have asked how yet.

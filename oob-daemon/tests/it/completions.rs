@@ -68,12 +68,12 @@ fn scripts_and_pages_are_made_without_a_home() {
     home.oob(&["--json", "completions", "tcsh"]).error("usage", 2);
     let page = home.oob(&["man"]).stdout;
     assert!(page.contains(".TH oob 1") && !page.contains("__complete"), "{page}");
-    let folder = home.dir.path().join("man");
-    fs::create_dir(&folder).unwrap();
+    // The folder is made, and those above it.
+    let folder = home.dir.path().join("share/man/man1");
     home.json(&["man", "--out", folder.to_str().unwrap()]);
     for page in ["oob.1", "oob-send.1", "oob-address-add.1"] {
         assert!(fs::read_to_string(folder.join(page)).unwrap().contains(".TH "), "{page}");
     }
-    home.oob(&["--json", "man", "--out", "/nowhere"]).error("file", 1);
+    home.oob(&["--json", "man", "--out", "/dev/null/man1"]).error("file", 1);
     assert!(!home.path().exists());
 }

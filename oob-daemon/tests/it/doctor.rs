@@ -50,6 +50,7 @@ fn a_machine_without_a_home_is_told_to_make_one() {
             "store",
             "disk",
             "daemon",
+            "faults",
             "port",
             "interfaces",
             "multicast",

@@ -105,13 +105,13 @@ impl Home {
 
     /// Adds what every command of this home has to a program that runs `oob`.
     pub(crate) fn wrap(&self, mut command: Command, args: &[&str]) -> Command {
-        command.arg("--home").arg(self.path());
         if args.iter().any(|arg| matches!(*arg, "init" | "up"))
             && !args.contains(&"--passphrase-file")
         {
             command.arg("--passphrase-file").arg(self.pass());
         }
-        command.args(args).stdin(Stdio::null()).env_remove("OOB_HOME").env("TZ", "UTC");
+        // By the environment, so that the hints of a test name no folder of it.
+        command.args(args).stdin(Stdio::null()).env("OOB_HOME", self.path()).env("TZ", "UTC");
         command
     }
 
@@ -146,14 +146,22 @@ impl Home {
         self.oob(&all).json()
     }
 
+    /// What a command prints, whatever its exit code is.
+    #[track_caller]
+    pub(crate) fn json_of_any(&self, args: &[&str]) -> Value {
+        let mut all = vec!["--json"];
+        all.extend(args);
+        serde_json::from_str(&self.oob(&all).stdout).unwrap()
+    }
+
     /// `api.json`.
     pub(crate) fn api(&self) -> Value {
         serde_json::from_slice(&fs::read(self.path().join("api.json")).unwrap()).unwrap()
     }
 
-    /// Comes in as a browser does and returns the `Cookie` header it then sends.
+    /// Comes in as a browser does.
     #[track_caller]
-    pub(crate) fn cookie(&self) -> String {
+    pub(crate) fn session(&self) -> Session {
         let api = self.api();
         let url = self.json(&["web", "--no-open"])["url"].as_str().unwrap().to_owned();
         let (origin, ticket) = url.split_once("/#t=").unwrap();
@@ -161,7 +169,9 @@ impl Home {
         let answer = exchange(&api, enter(origin, ticket).as_bytes());
         let set = answer.lines().find_map(|line| line.strip_prefix("set-cookie: "));
         let set = set.unwrap_or_else(|| panic!("no cookie: {answer}"));
-        set.split(';').next().unwrap().to_owned()
+        let cookie = set.split(';').next().unwrap().to_owned();
+        let body: Value = serde_json::from_str(&parts(&answer).1).unwrap();
+        Session { cookie, key: body["key"].as_str().unwrap().to_owned() }
     }
 
     pub(crate) fn invite(&self) -> PathBuf {
@@ -171,6 +181,20 @@ impl Home {
             .join(format!("{}.invite", fs::read_dir(self.dir.path()).unwrap().count()));
         self.json(&["invite", "--out", path.to_str().unwrap()]);
         path
+    }
+}
+
+/// What a page of ours shows: what the browser adds by itself, and what the page says.
+pub(crate) struct Session {
+    pub(crate) cookie: String,
+    pub(crate) key: String,
+}
+
+impl Session {
+    /// Both as lines of a request.
+    pub(crate) fn headers(&self) -> String {
+        let Self { cookie, key } = self;
+        format!("Cookie: {cookie}\r\nOob-Page-Key: {key}\r\n")
     }
 }
 

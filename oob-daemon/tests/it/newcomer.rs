@@ -206,6 +206,29 @@ fn a_watched_status_is_told_again_until_ctrl_c() {
     assert_eq!(watching.wait().unwrap().code(), Some(0));
 }
 
+/// The next command was about the user's own home, and not the one that the command before was about.
+#[test]
+fn the_commands_of_hints_are_about_the_same_home() {
+    let home = Home::of("Dana", Some("Harbour Clinic"));
+    let named = format!("oob --home {}", home.path().display());
+    let folder = home.path().display().to_string();
+    let missing = home.oob(&["--home", &folder, "--json", "status"]).error("not_running", 3);
+    assert_eq!(missing["hint"], format!("start it: {named} up"));
+    home.up();
+    let status = home.oob(&["status", &format!("--home={folder}")]).stdout;
+    assert!(status.contains(&format!("next: {named} invite --out FILE")), "{status}");
+    let doctor = home.json_of_any(&["doctor", "--home", &folder]);
+    let hints: Vec<_> = doctor["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|check| check["hint"].as_str())
+        .collect();
+    assert!(hints.iter().any(|hint| hint.contains(&format!("{named} invite"))), "{hints:?}");
+    // A home that the environment names is there for the next command too.
+    assert!(home.oob(&["status"]).stdout.contains("next: oob invite --out FILE"));
+}
+
 #[test]
 fn an_interrupted_question_leaves_a_terminal_that_shows_what_is_typed() {
     let home = Home::new();

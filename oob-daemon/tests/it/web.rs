@@ -69,17 +69,32 @@ fn a_ticket_lets_one_browser_in_once() {
 #[test]
 fn a_session_may_do_what_the_token_may_until_it_is_left() {
     let two = Two::met();
-    let (api, cookie) = (two.dana.api(), two.dana.cookie());
+    let (api, session) = (two.dana.api(), two.dana.session());
     let origin = api["url"].as_str().unwrap();
-    let ours = format!("Cookie: {cookie}\r\nOrigin: {origin}\r\nSec-Fetch-Site: same-origin\r\n");
+    let both = session.headers();
+    let ours = format!("{both}Origin: {origin}\r\nSec-Fetch-Site: same-origin\r\n");
     let sent = ask(&api, "POST", "/api/v1/messages", &ours, r#"{"target":"sam","text":"by page"}"#);
     assert_eq!(parts(&sent).0, 200, "{sent}");
     // What the browser says of who made it ask decides, for reading too.
     for (site, status) in
         [("same-origin", 200), ("none", 200), ("same-site", 403), ("cross-site", 403)]
     {
-        let headers = format!("Cookie: {cookie}\r\nSec-Fetch-Site: {site}\r\n");
+        let headers = format!("{both}Sec-Fetch-Site: {site}\r\n");
         assert_eq!(parts(&ask(&api, "GET", "/api/v1/me", &headers, "")).0, status, "{site}");
+    }
+    // A server at another port is sent the cookie, and asks here itself: it lacks what only our page can read.
+    let stolen = format!("Cookie: {}\r\n", session.cookie);
+    for more in ["", "Oob-Page-Key: \r\n", &format!("Oob-Page-Key: {}\r\n", "0".repeat(64))] {
+        for (method, path, body) in [
+            ("GET", "/api/v1/me", ""),
+            ("GET", "/api/v1/events", ""),
+            ("POST", "/api/v1/messages", r#"{"target":"sam","text":"forged"}"#),
+            ("POST", "/api/v1/web/logout", "{}"),
+        ] {
+            let headers = format!("{stolen}{more}Origin: {origin}\r\n");
+            let refused = ask(&api, method, path, &headers, body);
+            assert_eq!(code(&refused), (401, "unauthorized".into()), "{path} {more}");
+        }
     }
     // Nor can a page make another way in.
     let more = ask(&api, "POST", "/api/v1/web/ticket", &ours, "{}");
@@ -90,7 +105,7 @@ fn a_session_may_do_what_the_token_may_until_it_is_left() {
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     write!(
         stream,
-        "GET /api/v1/events HTTP/1.1\r\nHost: {}\r\nCookie: {cookie}\r\nConnection: close\r\n\r\n",
+        "GET /api/v1/events HTTP/1.1\r\nHost: {}\r\n{both}Connection: close\r\n\r\n",
         host(&api)
     )
     .unwrap();
@@ -100,7 +115,7 @@ fn a_session_may_do_what_the_token_may_until_it_is_left() {
     assert_eq!(parts(&left).0, 200, "{left}");
     assert!(left.contains("Max-Age=0"), "{left}");
     assert!(lines.all(|line| line.is_ok()), "the stream did not end");
-    let after = ask(&api, "GET", "/api/v1/me", &format!("Cookie: {cookie}\r\n"), "");
+    let after = ask(&api, "GET", "/api/v1/me", &both, "");
     assert_eq!(code(&after), (401, "unauthorized".into()));
 }
 
@@ -109,11 +124,11 @@ fn sessions_end_with_the_daemon() {
     let home = Home::of("Dana", None);
     home.up();
     let port = host(&home.api());
-    let cookie = home.cookie();
+    let session = home.session();
     home.down();
     home.oob(&["--json", "up", "--no-mdns", "--listen", "/ip4/127.0.0.1/tcp/0", "--api", &port])
         .json();
-    let answer = ask(&home.api(), "GET", "/api/v1/me", &format!("Cookie: {cookie}\r\n"), "");
+    let answer = ask(&home.api(), "GET", "/api/v1/me", &session.headers(), "");
     assert_eq!(code(&answer), (401, "unauthorized".into()));
 }
 

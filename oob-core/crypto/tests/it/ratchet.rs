@@ -40,6 +40,22 @@ fn a_session_has_one_name_at_both_ends_and_survives_the_store() {
     assert_eq!(format!("{b:?}"), "PairSession(..)");
 }
 
+/// Somebody who only reads never answers by Olm, and every message to them had the keys that begin the session: with them
+/// a text of 256 bytes takes an envelope of twice the size.
+#[test]
+fn whoever_has_the_session_opens_messages_without_the_keys_that_begin_it() {
+    let (dana, noor) = (Device::new(1), Device::new(2));
+    let mut a = PairSession::outbound(&dana.olm, &noor.bundle()).unwrap();
+    let (_, first) = a.encrypt(b"hello").unwrap();
+    let (kind, short) = a.encrypt_begun(b"again").unwrap();
+    let (long_kind, long) = a.encrypt(b"again").unwrap();
+    assert_eq!((kind, long_kind), (OLM_NORMAL, OLM_PREKEY));
+    assert!(short.len() + 100 < long.len(), "{} and {} bytes", short.len(), long.len());
+    let (mut b, _) = PairSession::inbound(&noor.secrets, &dana.olm.identity(), &first).unwrap();
+    assert_eq!(b.decrypt(kind, &short).unwrap().as_slice(), b"again");
+    assert_eq!(b.decrypt(long_kind, &long).unwrap().as_slice(), b"again");
+}
+
 /// Mail to somebody away for weeks: every message can begin the session, and all open in order.
 #[test]
 fn five_thousand_unacknowledged_messages_open_in_order() {

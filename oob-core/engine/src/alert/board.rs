@@ -22,6 +22,10 @@ pub(super) const ALERTS_PER_DAY: u32 = 256;
 /// Answers taken of one device on one day of running here: four for each alert that one device may raise.
 pub(super) const ACKS_PER_DAY: u32 = 1_024;
 
+/// Alerts of one device that may come at once: all that is kept of it, which is what somebody finds who was away for a week.
+/// After that as many come in a day of running here as one may raise in a day, whatever they say they are of.
+const ARRIVALS: u64 = KEPT_PER_DEVICE as u64;
+
 /// Answers of one device kept for alerts that have not come yet: a day's worth of one alerting device.
 const AWAITED_PER_DEVICE: usize = 256;
 
@@ -36,6 +40,9 @@ const FORGOTTEN_AT_ONCE: usize = 64;
 
 const DAY_MS: u64 = 86_400_000;
 
+/// The time between two alerts of a device that raises as many as it may.
+const ALERT_EVERY_MS: u64 = DAY_MS / ALERTS_PER_DAY as u64;
+
 /// All alerts.
 #[derive(Default)]
 pub(crate) struct Alerts {
@@ -49,6 +56,8 @@ pub(crate) struct Alerts {
     /// Answers taken of each device in this day of running.
     acks: BTreeMap<DeviceId, u32>,
     acks_day: u64,
+    /// How far each device is ahead of the rate at which its alerts are taken: the running time at which it is even.
+    arrivals: BTreeMap<DeviceId, u64>,
     pub(super) clock: u64,
 }
 
@@ -126,6 +135,12 @@ impl Alerts {
             stored::read(store, &stored::alert_clock(), stored::ONLY, AREA)?;
         alerts.clock = clock.unwrap_or_default().hlc;
         Ok(alerts)
+    }
+
+    /// Ids of all that are kept.
+    #[cfg(feature = "sim")]
+    pub(crate) fn ids(&self) -> impl Iterator<Item = AlertId> + '_ {
+        self.kept.keys().copied()
     }
 
     fn note(&mut self, id: AlertId, kept: Kept) {
@@ -274,6 +289,18 @@ impl Alerts {
         self.acks.get(device).is_some_and(|count| *count >= ACKS_PER_DAY)
     }
 
+    /// Whether more alerts of a device came than are taken of anybody.
+    pub(super) fn alerts_flood(&self, elapsed_ms: u64, device: &DeviceId) -> bool {
+        let even = self.arrivals.get(device).copied().unwrap_or(0);
+        even.saturating_sub(elapsed_ms) >= ARRIVALS.saturating_mul(ALERT_EVERY_MS)
+    }
+
+    /// Counts an alert that was taken of somebody.
+    pub(super) fn count_alert(&mut self, elapsed_ms: u64, device: &DeviceId) {
+        let even = self.arrivals.entry(*device).or_default();
+        *even = (*even).max(elapsed_ms).saturating_add(ALERT_EVERY_MS);
+    }
+
     /// Counts an answer that was taken.
     pub(super) fn count_ack(&mut self, device: &DeviceId) {
         let count = self.acks.entry(*device).or_default();
@@ -394,6 +421,28 @@ mod tests {
         model::Now,
     };
     use rand::{SeedableRng, rngs::StdRng};
+
+    /// What day an alert is of, its author chooses: 256 each of all days there are were taken, one after the other.
+    #[test]
+    fn of_one_device_no_more_alerts_come_than_it_may_raise_whatever_day_they_say() {
+        let mut alerts = Alerts::default();
+        let device = DeviceId::from([1; 32]);
+        let mut taken = |from: u64, to: u64| {
+            let every = (from..to).step_by(1_000);
+            let take = |now: &u64| {
+                let floods = alerts.alerts_flood(*now, &device);
+                if !floods {
+                    alerts.count_alert(*now, &device);
+                }
+                !floods
+            };
+            every.filter(take).count()
+        };
+        let week_away = taken(0, 2_048_000);
+        assert_eq!(week_away, 2_048, "what one was away for comes at once");
+        let day = taken(3_000_000, 3_000_000 + DAY_MS);
+        assert!((256..=270).contains(&day), "{day} in a day");
+    }
 
     /// Five devices of one person have together more than the board holds; nobody else could raise an alert for a week.
     #[test]

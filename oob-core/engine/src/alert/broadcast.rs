@@ -140,7 +140,9 @@ impl Broadcast<'_> {
         }
         let Some(device) = self.author_of(&claim.record) else { return Ok(RecordTaken::NotYet) };
         // Before the signature, since it is the cheaper and refuses nothing that the signature would admit.
-        if self.all.day_is_full(&device.id, claim.issued_ms) {
+        if self.all.day_is_full(&device.id, claim.issued_ms)
+            || self.all.alerts_flood(cx.elapsed_ms, &device.id)
+        {
             return Ok(RecordTaken::Full);
         }
         if verify(SignedType::Alert, self.org, &signed, &[device.dsk]).is_err()
@@ -155,6 +157,7 @@ impl Broadcast<'_> {
             tracing::warn!(device = %device.id, "an alert was dropped: the board is full of live ones");
             return Ok(RecordTaken::Full);
         }
+        self.all.count_alert(cx.elapsed_ms, &device.id);
         self.keep(cx, id, &claim, device.member)?;
         Ok(RecordTaken::New(claim.record))
     }

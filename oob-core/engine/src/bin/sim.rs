@@ -2,7 +2,7 @@
 
 use oob_engine::{
     Faults,
-    sim::{SeedReport, Settings, run_all, trace},
+    sim::{Deeds, SeedReport, Settings, Vice, run_all, trace},
 };
 use std::{
     io::{IsTerminal as _, Write as _},
@@ -21,8 +21,10 @@ Usage: sim [OPTIONS]
   --nodes N         devices in each, 3 to 64 [default: 10]
   --minutes N       virtual minutes before everything is healed, 2 to 1440 [default: 10]
   --messages N      messages that are tried at least [default: 1400]
+  --hostile N       hostile devices in each seed [default: none to two, as the seed has it]
+  --vice NAME       the one thing they do: flood, replay, equivocate, withhold, reseal, forge, lie, past or future
   --jobs N          how many seeds run at a time [default: as many as there are cores]
-  --control NAME    take a safeguard away: duplicates, durable or repair
+  --control NAME    take a safeguard away: duplicates, durable, repair, gone or signatures
   --trace           print every step of the first seed and stop
   --json            one line of JSON on stdout
   --help            this text
@@ -58,6 +60,9 @@ struct Sums {
     frames: u64,
     bytes: u64,
     lost: u64,
+    hostile: u64,
+    hostile_seeds: u64,
+    deeds: Deeds,
     steps: u64,
     twice: u64,
     violations: u64,
@@ -137,6 +142,12 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Option<Asked>, String> {
             "--minutes" => asked.settings.minutes = number(value()?)?,
             "--nodes" => asked.settings.nodes = size(value()?)?,
             "--messages" => asked.settings.messages = size(value()?)?,
+            "--hostile" => asked.settings.hostile = Some(size(value()?)?),
+            "--vice" => {
+                let name = value()?;
+                let vice = Vice::parse(&name).ok_or_else(|| format!("no vice {name}"))?;
+                asked.settings.vice = Some(vice);
+            }
             "--jobs" => asked.jobs = size(value()?)?,
             "--control" => {
                 let name = value()?;
@@ -160,7 +171,11 @@ fn faults(name: &str) -> Result<Faults, String> {
         "duplicates" => Ok(Faults { no_duplicate_check: true, ..none }),
         "durable" => Ok(Faults { acknowledge_before_durable: true, ..none }),
         "repair" => Ok(Faults { no_repair: true, ..none }),
-        other => Err(format!("no control {other}: there are duplicates, durable and repair")),
+        "gone" => Ok(Faults { believe_gone: true, ..none }),
+        "signatures" => Ok(Faults { no_signature_check: true, ..none }),
+        other => Err(format!(
+            "no control {other}: there are duplicates, durable, repair, gone and signatures"
+        )),
     }
 }
 
@@ -176,17 +191,21 @@ fn progress(done: u64, all: u64, violations: u64) {
 
 fn complain(asked: &Asked, report: &SeedReport) {
     let Some(violation) = &report.violation else { return };
-    let Settings { nodes, minutes, messages, .. } = asked.settings;
+    let Settings { nodes, minutes, messages, hostile, vice, .. } = asked.settings;
+    let hostile = hostile.map(|hostile| format!(" --hostile {hostile}"));
+    let vice = vice.map(|vice| format!(" --vice {}", vice.name()));
     let control = asked.control.as_ref().map(|name| format!(" --control {name}"));
     eprintln!(
         "\nseed {}: at {}.{:03} s, person {}: {}\nrepeat it: cargo run --release -p oob-engine --features sim \
-         --bin sim -- --seeds 1 --first-seed {} --nodes {nodes} --minutes {minutes} --messages {messages}{}",
+         --bin sim -- --seeds 1 --first-seed {} --nodes {nodes} --minutes {minutes} --messages {messages}{}{}{}",
         report.seed,
         violation.at_ms / 1_000,
         violation.at_ms % 1_000,
         violation.node,
         violation.what,
         report.seed,
+        hostile.unwrap_or_default(),
+        vice.unwrap_or_default(),
         control.unwrap_or_default(),
     );
 }
@@ -206,6 +225,11 @@ impl Sums {
         self.frames += report.frames;
         self.bytes += report.bytes;
         self.lost += report.lost;
+        self.hostile += report.hostile;
+        self.hostile_seeds += u64::from(report.hostile > 0);
+        for (vice, count) in &report.deeds {
+            *self.deeds.entry(*vice).or_default() += count;
+        }
         self.steps += report.steps;
         self.twice += u64::from(report.twice);
         self.violations += u64::from(report.violation.is_some());
@@ -217,10 +241,12 @@ impl Sums {
 
     fn print_json(&self, ms: u64) {
         let first = self.first_bad.as_ref().map_or("null".to_owned(), |bad| bad.seed.to_string());
+        let deeds = self.deeds.iter().map(|(vice, count)| format!("\"{}\":{count}", vice.name()));
+        let deeds = deeds.collect::<Vec<_>>().join(",");
         println!(
             "{{\"seeds\":{},\"messages\":{},\"partitions\":{},\"crashes\":{},\"violations\":{},\
              \"first_bad_seed\":{first},\"least_messages\":{},\"alerts\":{},\"removals\":{},\"leaves\":{},\"lines\":{},\"frames\":{},\
-             \"bytes\":{},\"lost\":{},\"steps\":{},\"run_twice\":{},\"ms\":{ms},\"ms_per_seed\":{}}}",
+             \"bytes\":{},\"lost\":{},\"hostile\":{},\"hostile_seeds\":{},\"deeds\":{{{deeds}}},\"steps\":{},\"run_twice\":{},\"ms\":{ms},\"ms_per_seed\":{}}}",
             self.seeds,
             self.messages,
             self.partitions,
@@ -234,6 +260,8 @@ impl Sums {
             self.frames,
             self.bytes,
             self.lost,
+            self.hostile,
+            self.hostile_seeds,
             self.steps,
             self.twice,
             ms / self.seeds.max(1),
@@ -259,6 +287,13 @@ impl Sums {
         );
         println!("lines        {} ({:.0} a seed)", self.lines, each(self.lines));
         println!("frames       {} ({} MiB), {lost:.1} % lost", self.frames, self.bytes >> 20);
+        let deeds = self.deeds.iter().map(|(vice, count)| format!("{} {count}", vice.name()));
+        println!(
+            "hostile      {} devices in {} seeds; {}",
+            self.hostile,
+            self.hostile_seeds,
+            deeds.collect::<Vec<_>>().join(", ")
+        );
         println!("steps        {}", self.steps);
         println!("time         {:.1} s ({:.2} s a seed)", ms as f64 / 1e3, each(ms) / 1e3);
         match &self.first_bad {

@@ -1,13 +1,13 @@
 //! Sets of numbers as ranges, like the acknowledgements of QUIC.
 
 use oob_proto::wire::Range;
-use std::collections::BTreeMap;
+use std::{cmp::Ordering, collections::VecDeque};
 
-/// A set of numbers, kept as maximal inclusive ranges.
+/// A set of numbers, kept as maximal inclusive ranges in one piece of memory: most sets have a handful of them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RangeSet {
-    /// First number of a range to its last.
-    ranges: BTreeMap<u64, u64>,
+    /// First and last number of each, ascending.
+    ranges: VecDeque<(u64, u64)>,
 }
 
 impl RangeSet {
@@ -16,9 +16,20 @@ impl RangeSet {
         Self::default()
     }
 
+    /// The place of the first range that ends at a number or behind it.
+    fn reaching(&self, number: u64) -> usize {
+        match self.ranges.back() {
+            // Most questions are about the newest numbers.
+            Some((first, last)) if *first <= number => {
+                self.ranges.len().saturating_sub(usize::from(number <= *last))
+            }
+            _ => self.ranges.partition_point(|(_, last)| *last < number),
+        }
+    }
+
     /// Says whether a number is in it.
     pub fn contains(&self, number: u64) -> bool {
-        self.ranges.range(..=number).next_back().is_some_and(|(_, last)| *last >= number)
+        self.ranges.get(self.reaching(number)).is_some_and(|(first, _)| *first <= number)
     }
 
     /// Adds one number; returns whether it is new.
@@ -35,27 +46,35 @@ impl RangeSet {
         if first > last {
             return;
         }
-        let (mut first, mut last) = (first, last);
         // A range that ends just before this one, or reaches into it, becomes its beginning.
-        if let Some((f, l)) = self.ranges.range(..=first).next_back().map(|(f, l)| (*f, *l))
-            && l >= first.saturating_sub(1)
-        {
-            first = f;
-            last = last.max(l);
-            self.ranges.remove(&f);
-        }
+        let from = self.reaching(first.saturating_sub(1));
+        let Some((f, l)) = self.ranges.get_mut(from) else {
+            return self.ranges.push_back((first, last));
+        };
         let reach = last.saturating_add(1);
-        let swallowed: Vec<(u64, u64)> =
-            self.ranges.range(first..=reach).map(|(f, l)| (*f, *l)).collect();
-        for (f, l) in swallowed {
-            last = last.max(l);
-            self.ranges.remove(&f);
+        if *f > reach {
+            return self.ranges.insert(from, (first, last));
         }
-        self.ranges.insert(first, last);
+        (*f, *l) = (first.min(*f), last.max(*l));
+        let (mut end, mut swallowed) = (*l, from.saturating_add(1));
+        while let Some((f, l)) = self.ranges.get(swallowed)
+            && *f <= end.saturating_add(1)
+        {
+            end = end.max(*l);
+            swallowed = swallowed.saturating_add(1);
+        }
+        if let Some((_, l)) = self.ranges.get_mut(from) {
+            *l = end;
+        }
+        self.ranges.drain(from.saturating_add(1)..swallowed);
     }
 
     /// Adds what another set holds.
     pub fn union(&mut self, other: &Self) {
+        if self.is_empty() {
+            self.clone_from(other);
+            return;
+        }
         for (first, last) in other.iter() {
             self.insert_range(first, last);
         }
@@ -63,83 +82,89 @@ impl RangeSet {
 
     /// Returns the ranges, ascending.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (u64, u64)> + '_ {
-        self.ranges.iter().map(|(f, l)| (*f, *l))
+        self.ranges.iter().copied()
+    }
+
+    /// Says whether all numbers of `other` are in this set.
+    pub fn covers(&self, other: &Self) -> bool {
+        other.iter().all(|(first, last)| {
+            self.ranges
+                .get(self.reaching(first))
+                .is_some_and(|(from, to)| *from <= first && last <= *to)
+        })
     }
 
     /// Returns the numbers of `other` that are not in this set, as ranges.
     pub fn missing_from(&self, other: &Self) -> Self {
-        let mut missing = Self::new();
+        let mut missing = VecDeque::new();
         for (first, last) in other.iter() {
-            let mut next = first;
-            loop {
-                let covering = self
-                    .ranges
-                    .range(..=next)
-                    .next_back()
-                    .filter(|(_, l)| **l >= next)
-                    .map(|(_, l)| *l);
-                match covering {
-                    Some(l) if l >= last => break,
-                    Some(l) => next = l.saturating_add(1),
-                    None => {
-                        let stop = self
-                            .ranges
-                            .range(next..=last)
-                            .next()
-                            .map(|(f, _)| f.saturating_sub(1))
-                            .unwrap_or(last);
-                        missing.insert_range(next, stop);
-                        if stop >= last {
-                            break;
-                        }
-                        next = stop.saturating_add(1);
-                    }
+            let (mut next, mut place) = (first, self.reaching(first));
+            // Whatever lies in the way; what is left behind the last of it is missing too.
+            let rest = loop {
+                let Some((from, to)) = self.ranges.get(place).filter(|(from, _)| *from <= last)
+                else {
+                    break Some(next);
+                };
+                if *from > next {
+                    missing.push_back((next, from.saturating_sub(1)));
                 }
-            }
+                match to.cmp(&last) {
+                    Ordering::Less => next = to.saturating_add(1),
+                    Ordering::Equal | Ordering::Greater => break None,
+                }
+                place = place.saturating_add(1);
+            };
+            missing.extend(rest.map(|next| (next, last)));
         }
-        missing
+        Self { ranges: missing }
     }
 
     /// Returns the numbers that are in both.
     pub fn common(&self, other: &Self) -> Self {
-        other.missing_from(self).missing_from(self)
+        let (few, many) = if self.len() < other.len() { (self, other) } else { (other, self) };
+        let mut common = VecDeque::new();
+        for (first, last) in few.iter() {
+            let place = many.reaching(first);
+            let inside = many.ranges.range(place..).take_while(|(from, _)| *from <= last);
+            common.extend(inside.map(|(from, to)| (first.max(*from), last.min(*to))));
+        }
+        Self { ranges: common }
     }
 
     /// Takes one number out; returns whether it was in it.
     pub fn remove(&mut self, number: u64) -> bool {
-        let Some((first, last)) = self
-            .ranges
-            .range(..=number)
-            .next_back()
-            .map(|(first, last)| (*first, *last))
-            .filter(|(_, last)| *last >= number)
-        else {
+        let place = self.reaching(number);
+        let Some((first, last)) = self.ranges.get(place).copied() else { return false };
+        if first > number {
             return false;
-        };
-        self.ranges.remove(&first);
-        if first < number {
-            self.ranges.insert(first, number.saturating_sub(1));
         }
+        self.ranges.remove(place);
         if number < last {
-            self.ranges.insert(number.saturating_add(1), last);
+            self.ranges.insert(place, (number.saturating_add(1), last));
+        }
+        if first < number {
+            self.ranges.insert(place, (first, number.saturating_sub(1)));
         }
         true
     }
 
     /// Takes all numbers of another set out.
     pub fn subtract(&mut self, other: &Self) {
-        if !other.is_empty() {
+        if !other.is_empty() && !self.is_empty() {
             *self = other.missing_from(self);
         }
     }
 
     /// Takes the smallest number out.
     pub fn pop_first(&mut self) -> Option<u64> {
-        let (first, last) = self.ranges.pop_first()?;
-        if first < last {
-            self.ranges.insert(first.saturating_add(1), last);
+        let (first, last) = self.ranges.front_mut()?;
+        let number = *first;
+        if *first < *last {
+            *first = first.saturating_add(1);
+        } else {
+            self.ranges.pop_front();
         }
-        Some(first)
+        Some(number)
     }
 
     /// Returns every number, ascending. A set may hold very many: bound it first.
@@ -159,18 +184,16 @@ impl RangeSet {
 
     /// Returns the largest number.
     pub fn last(&self) -> Option<u64> {
-        self.ranges.last_key_value().map(|(_, l)| *l)
+        self.ranges.back().map(|(_, last)| *last)
     }
 
     /// Closes the lowest holes until at most `most` ranges are left.
     pub fn close_lowest(&mut self, most: usize) {
-        while self.ranges.len() > most.max(1) {
-            let mut lowest = self.ranges.iter().map(|(f, l)| (*f, *l));
-            let (Some((first, _)), Some((second, last))) = (lowest.next(), lowest.next()) else {
-                return;
-            };
-            self.ranges.remove(&second);
-            self.ranges.insert(first, last);
+        let many = self.ranges.len().saturating_sub(most.max(1));
+        let first = self.ranges.front().map(|(first, _)| *first);
+        self.ranges.drain(..many);
+        if let (Some(first), Some(front)) = (first, self.ranges.front_mut()) {
+            front.0 = first;
         }
     }
 
@@ -230,6 +253,10 @@ mod tests {
             prop_assert_eq!(missing, other_model.difference(&model).copied().collect::<BTreeSet<_>>());
             let common: BTreeSet<u64> = ranges.common(&other).numbers().collect();
             prop_assert_eq!(common, other_model.intersection(&model).copied().collect::<BTreeSet<_>>());
+            prop_assert_eq!(ranges.covers(&other), other_model.is_subset(&model));
+            let mut both = ranges.clone();
+            both.union(&other);
+            prop_assert_eq!(both.numbers().collect::<BTreeSet<_>>(), &model | &other_model);
             let mut less = other.clone();
             less.subtract(&ranges);
             prop_assert_eq!(less, ranges.missing_from(&other));

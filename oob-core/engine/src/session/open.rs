@@ -108,7 +108,10 @@ impl Peers {
             .map_err(|_| OpenError::Bad("not an inner message"))?;
         let peer = self.peers.entry(from.id).or_default();
         match inner.k {
-            Some(wire::inner::K::Ack(ack)) => Ok(Opened::Ack(ack)),
+            Some(wire::inner::K::Ack(ack)) => {
+                peer.note_begun(&ack, envelope.incarnation);
+                Ok(Opened::Ack(ack))
+            }
             Some(wire::inner::K::Olm(ciphertext)) => {
                 let id: [u8; 32] = inner
                     .olm_session
@@ -170,6 +173,10 @@ impl Peers {
         if peer.ins.iter().any(|end| end.channel.id() == opened.channel.id()) {
             return Ok(None);
         }
+        // Another life of the device may have lost the sessions: what is sealed from now on can begin them again.
+        for olm in &mut peer.sessions {
+            olm.begun_in = olm.begun_in.filter(|life| *life == envelope.incarnation);
+        }
         // The channel it replaces is not closed by the count it names: first flights may come in another order than they
         // were sent in, and a channel closed at another's count would lose its rest. Age and number end it.
         for before in peer.ins.iter_mut().filter(|end| end.replaced_ms == 0) {
@@ -227,6 +234,15 @@ impl Peers {
 }
 
 impl Peer {
+    /// Notes that the other device has a session, as its receipt says.
+    fn note_begun(&mut self, ack: &wire::Ack, life: Incarnation) {
+        let named = self.sessions.iter_mut().find(|olm| olm.id.as_slice() == ack.olm_session);
+        // Nobody has opened what was not sealed yet.
+        if let Some(olm) = named.filter(|olm| (1..=olm.next_out).contains(&ack.opened_to)) {
+            olm.begun_in = Some(life);
+        }
+    }
+
     /// Opens an Olm message if it is its turn, and all that waited for it.
     fn take_olm(
         &mut self,
@@ -376,6 +392,7 @@ impl Peer {
             next_out: 0,
             next_in: n.saturating_add(1),
             last: (incarnation, message.seq),
+            begun_in: None,
         });
         let many = self.sessions.len().saturating_sub(SESSIONS);
         self.sessions.drain(..many);

@@ -68,6 +68,8 @@ pub(super) struct Olm {
     pub(super) next_in: u64,
     /// Record that brought the newest message opened, and the life it is of.
     pub(super) last: (Incarnation, u64),
+    /// The life in which the other device said that it has this session. Not kept: after a start it says so again.
+    pub(super) begun_in: Option<Incarnation>,
 }
 
 impl Peers {
@@ -104,6 +106,7 @@ impl Peers {
                 next_out: olm.next_out,
                 next_in: olm.next_in,
                 last: (Incarnation(olm.last_incarnation), olm.last_seq),
+                begun_in: None,
             });
         }
         for waiting in raw.waiting {

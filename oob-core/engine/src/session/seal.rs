@@ -50,8 +50,11 @@ impl Peers {
         let inner = match what {
             What::Body(body) => {
                 let olm = peer.session_to_send(with)?;
-                let (olm_type, ciphertext) =
-                    olm.session.encrypt(body).map_err(|_| SealError::Keys)?;
+                let sealed = match olm.begun_in {
+                    Some(_) => olm.session.encrypt_begun(body),
+                    None => olm.session.encrypt(body),
+                };
+                let (olm_type, ciphertext) = sealed.map_err(|_| SealError::Keys)?;
                 let n = olm.next_out;
                 olm.next_out = n.saturating_add(1);
                 wire::Inner {
@@ -81,9 +84,9 @@ impl Peers {
     /// given up, and the secrets it was made to may be gone by the time it is answered. The old one still opens answers.
     pub(crate) fn begin_again(&mut self, with: &Sealing<'_>) {
         let Some(peer) = self.peers.get_mut(with.to) else { return };
-        let unanswered = peer
-            .session_to_send(with)
-            .is_ok_and(|olm| olm.ours && olm.next_out > 0 && !olm.session.is_answered());
+        let unanswered = peer.session_to_send(with).is_ok_and(|olm| {
+            olm.ours && olm.next_out > 0 && olm.begun_in.is_none() && !olm.session.is_answered()
+        });
         if unanswered && peer.begin(with).is_ok() {
             let many = peer.sessions.len().saturating_sub(SESSIONS);
             peer.sessions.drain(..many);
@@ -98,7 +101,15 @@ impl Peer {
         let session = session.map_err(|_| SealError::Keys)?;
         let id = session.id();
         let last = (Incarnation(0), 0);
-        self.sessions.push(Olm { session, id, ours: true, next_out: 0, next_in: 0, last });
+        self.sessions.push(Olm {
+            session,
+            id,
+            ours: true,
+            next_out: 0,
+            next_in: 0,
+            last,
+            begun_in: None,
+        });
         Ok(())
     }
 

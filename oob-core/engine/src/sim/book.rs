@@ -61,6 +61,8 @@ pub(super) struct Book {
     pub(super) alarms: Alarms,
     /// Whose device was taken out.
     pub(super) removed: Option<usize>,
+    /// Whose devices are hostile: nothing is promised to them, nor of what they write but that it is not altered.
+    pub(super) hostile: BTreeSet<usize>,
 }
 
 pub(super) type Checked = Result<(), String>;
@@ -105,6 +107,7 @@ impl Book {
     ) -> Checked {
         let said = &mut self.said[place];
         match reply {
+            Ok(Answer::Sent { .. }) if self.hostile.contains(&said.from) => Ok(()),
             Ok(Answer::Sent { message, number, .. }) => {
                 ensure(said.id == Some(*message), || {
                     format!("message {place} was acknowledged and its event has not come")
@@ -141,6 +144,9 @@ impl Book {
 
     /// Takes an event that a node is told of.
     pub(super) fn told(&mut self, node: usize, numbered: &Numbered) -> Checked {
+        if self.hostile.contains(&node) {
+            return self.told_to_hostile(node, &numbered.event);
+        }
         match &numbered.event {
             Event::Message(message) => self.message(node, message),
             Event::Receipt(receipt) => {
@@ -160,6 +166,24 @@ impl Book {
             }
             Event::Joined { .. } | Event::Org { .. } => Ok(()),
         }
+    }
+
+    /// A hostile device may be told anything, but for what was written behind its removal.
+    fn told_to_hostile(&mut self, node: usize, event: &Event) -> Checked {
+        if let Event::Alert(alert) = event {
+            return self.alarms.told_to_hostile(node, self.removed == Some(node), alert);
+        }
+        let Event::Message(message) = event else { return Ok(()) };
+        let place = place_of(&message.text).filter(|place| *place < self.said.len());
+        let Some(said) = place.and_then(|place| self.said.get_mut(place)) else { return Ok(()) };
+        if node == said.from {
+            said.id = Some(message.id);
+            self.by_id.extend(place.map(|place| (message.id, place)));
+        }
+        let place = place.unwrap_or_default();
+        ensure(!(said.behind_removal && self.removed == Some(node)), || {
+            format!("message {place} was read by a device that had been removed")
+        })
     }
 
     fn message(&mut self, node: usize, message: &Message) -> Checked {
@@ -197,7 +221,8 @@ impl Book {
         thread.messages.push(place);
         if node == said.to {
             let before = thread.newest.replace(place);
-            ensure(before.is_none_or(|before| before < place), || {
+            let hostile = self.hostile.contains(&said.from);
+            ensure(hostile || before.is_none_or(|before| before < place), || {
                 format!("message {place} was shown behind a later one: {before:?}")
             })?;
         }
@@ -211,7 +236,8 @@ impl Book {
             format!("message {place} went from {} to {state}", said.state)
         })?;
         said.state = state;
-        if matches!(state, MessageState::Delivered | MessageState::Read) {
+        let hostile = self.hostile.contains(&said.to);
+        if !hostile && matches!(state, MessageState::Delivered | MessageState::Read) {
             let arrived = said.arrived.ok_or_else(|| {
                 format!("message {place} is {state}, and its addressee does not have it")
             })?;
@@ -277,7 +303,10 @@ impl Book {
 
     /// Checks, at the end, that everything acknowledged reached its addressee and that its author knows.
     pub(super) fn complete(&self) -> Result<(), (usize, String)> {
-        let counts = |said: &&Said| ![Some(said.from), Some(said.to)].contains(&self.removed);
+        let counts = |said: &&Said| {
+            let ends = [said.from, said.to];
+            !ends.iter().any(|end| Some(*end) == self.removed || self.hostile.contains(end))
+        };
         for said in self.said.iter().filter(counts) {
             let place = place_of(&said.text).unwrap_or_default();
             let known = said.id.is_some();
@@ -301,7 +330,9 @@ impl Book {
 
     /// Checks, at the end, that a device has every alert and every answer.
     pub(super) fn alerts_complete(&self, node: usize, engine: &Engine) -> Checked {
-        self.alarms.complete(node, engine, &self.members, self.removed)
+        let mut but = self.hostile.clone();
+        but.extend(self.removed);
+        self.alarms.complete(node, engine, &self.members, &but)
     }
 
     /// Messages that were acknowledged.

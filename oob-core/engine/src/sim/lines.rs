@@ -33,18 +33,31 @@ pub(super) struct Lines {
     /// Pairs with a dial under way.
     pub(super) dialling: BTreeSet<(usize, usize)>,
     pub(super) map: Map,
+    /// Devices that pass on no gossip, and that are near everybody once all is healed.
+    pub(super) hostile: BTreeSet<usize>,
+    pub(super) healed: bool,
     next: u64,
 }
 
 impl Lines {
     pub(super) fn new() -> Self {
-        Self { all: BTreeMap::new(), dialling: BTreeSet::new(), map: Map::Mesh, next: 1 }
+        Self {
+            all: BTreeMap::new(),
+            dialling: BTreeSet::new(),
+            map: Map::Mesh,
+            hostile: BTreeSet::new(),
+            healed: false,
+            next: 1,
+        }
     }
 
     pub(super) fn see(&self, a: usize, b: usize) -> bool {
         match &self.map {
             Map::Mesh => true,
             Map::Islands(of) => of.get(a) == of.get(b),
+            Map::Chain(_) if self.healed && [a, b].iter().any(|end| self.hostile.contains(end)) => {
+                true
+            }
             Map::Chain(order) => {
                 let place = |node| order.iter().position(|other| *other == node);
                 place(a).zip(place(b)).is_some_and(|(a, b)| a.abs_diff(b) == 1)
@@ -90,7 +103,8 @@ impl Lines {
                     let (from, to) = (line.ends[side], line.ends[1 - side]);
                     if edge.contains(&from) && to != start && !ways.contains_key(&to) {
                         ways.insert(to, from);
-                        next.push(to);
+                        // What reaches a hostile device goes no further from there.
+                        next.extend((!self.hostile.contains(&to)).then_some(to));
                     }
                 }
             }

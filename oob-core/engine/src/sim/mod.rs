@@ -5,6 +5,7 @@
 //! story   what people and the weather do, drawn from the seed before anything runs
 //! world   the queue of events by (time, number), the nodes, the lines between them
 //! book    what was said and what each node was told: every promise is checked against it
+//! foe     which devices are hostile; mischief: what they say and forge
 //! run     one seed, its report; some seeds twice, to see that a seed repeats itself
 //! ```
 //!
@@ -20,7 +21,10 @@
 mod alarm;
 mod book;
 mod dice;
+mod foe;
+mod forger;
 mod lines;
+mod mischief;
 mod node;
 mod people;
 mod probe;
@@ -31,6 +35,7 @@ mod weather;
 mod world;
 
 pub use book::Violation;
+pub use foe::{Deeds, Vice};
 pub use probe::{Gauges, Inventory};
 pub use run::{SeedReport, run, run_all, trace};
 pub use story::Settings;

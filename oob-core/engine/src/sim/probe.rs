@@ -1,7 +1,7 @@
 //! What the simulator looks at inside an engine.
 
 use crate::{Engine, Oddities, model::RangeSet};
-use oob_proto::{DeviceId, Incarnation, Message as _, limits};
+use oob_proto::{DeviceId, Incarnation, MemberId, Message as _, limits};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
@@ -100,9 +100,30 @@ impl Engine {
         gauges
     }
 
-    /// Returns what an honest world must never see, counted since the engine was opened.
-    pub fn oddities(&self) -> Oddities {
-        self.inside().rig.oddities
+    /// Returns what an honest world must never see, by the device that wrote it, counted since the engine was opened.
+    pub fn oddities(&self) -> &BTreeMap<DeviceId, Oddities> {
+        &self.inside().rig.oddities
+    }
+
+    /// Returns the devices that are shut out just now, because they sent too much that was bad.
+    pub fn shuns(&self, mono_ms: u64) -> Vec<DeviceId> {
+        let shunned = self.inside().shunned.iter();
+        shunned.filter(|(_, until)| mono_ms < **until).map(|(device, _)| *device).collect()
+    }
+
+    /// Returns how often all that is owed and all who carry it was walked over, since the engine was opened.
+    pub fn walks(&self) -> u64 {
+        self.inside().rig.walks
+    }
+
+    /// Returns how many own messages are owed to members other than these.
+    pub fn owes_but(&self, but: &[MemberId]) -> u64 {
+        let state = self.inside();
+        let counts = |device: &DeviceId| {
+            state.device(device).is_some_and(|device| !but.contains(&device.member))
+        };
+        let all = state.outbox.messages_by_device();
+        all.filter(|(to, _)| counts(to)).map(|(_, messages)| messages).sum()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{
     book::Violation,
+    foe::Deeds,
     story::Settings,
     world::{Counts, World},
 };
@@ -43,6 +44,10 @@ pub struct SeedReport {
     pub bytes: u64,
     /// Of the frames, those that never arrived.
     pub lost: u64,
+    /// Devices that were hostile.
+    pub hostile: u64,
+    /// What they did, and how often: frames tampered with, withheld or forged.
+    pub deeds: Deeds,
     /// Inputs handled by all devices.
     pub steps: u64,
     /// A sum of everything that happened; the same seed has the same.
@@ -118,6 +123,8 @@ fn once(settings: Settings, seed: u64, keep_trace: bool) -> (SeedReport, Option<
             let mut report = SeedReport::of(seed, &world.counts, violation);
             report.messages = world.book.acknowledged();
             report.alerts = world.book.alarms.raised();
+            report.hostile = world.book.hostile.len() as u64;
+            report.deeds = world.deeds.clone();
             report.removals = u64::from(world.book.removed.is_some());
             (report.steps, report.sum) = (world.trace.steps(), world.trace.sum());
             (report, Some(world))
@@ -146,6 +153,8 @@ impl SeedReport {
             frames: counts.frames,
             bytes: counts.bytes,
             lost: counts.lost,
+            hostile: 0,
+            deeds: Deeds::default(),
             steps: 0,
             sum: 0,
             twice: false,

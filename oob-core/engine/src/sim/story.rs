@@ -1,8 +1,12 @@
 //! What people and the weather do in a run, drawn from the seed before anything happens: so the same seed tells the same
 //! story, whatever the engines make of it.
 
-use super::dice::Dice;
+use super::{
+    dice::Dice,
+    foe::{self, Foe, Vice},
+};
 use crate::Faults;
+use std::collections::BTreeMap;
 
 /// The smallest organisation that can be split in two with somebody left to talk to on a side.
 const LEAST_NODES: usize = 3;
@@ -31,13 +35,25 @@ pub struct Settings {
     pub messages: usize,
     /// Others carry what its author cannot deliver: then devices that never see each other talk, and all hold the same.
     pub custody: bool,
+    /// Hostile devices, never the admin's; none: up to two in every other seed.
+    pub hostile: Option<usize>,
+    /// The one thing that hostile devices do; none: two to four things each.
+    pub vice: Option<Vice>,
     /// What is switched off in every engine.
     pub faults: Faults,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { nodes: 10, minutes: 10, messages: 1_400, custody: true, faults: Faults::default() }
+        Self {
+            nodes: 10,
+            minutes: 10,
+            messages: 1_400,
+            custody: true,
+            hostile: None,
+            vice: None,
+            faults: Faults::default(),
+        }
     }
 }
 
@@ -114,14 +130,24 @@ pub(super) struct Story {
     pub(super) ahead_ms: Vec<i64>,
     /// Of a thousand batches with an envelope, how many are lost with their line.
     pub(super) loss: u64,
+    /// The hostile devices.
+    pub(super) foes: BTreeMap<usize, Foe>,
 }
 
 impl Story {
     pub(super) fn new(settings: &Settings, seed: u64) -> Self {
         let mut dice = Dice::new(seed, 1);
-        let mut story = Self { acts: Vec::new(), ahead_ms: Vec::new(), loss: dice.between(5..=20) };
+        let foes = foe::draw(settings.nodes, settings.hostile, settings.vice, seed);
+        let loss = dice.between(5..=20);
+        let mut story = Self { acts: Vec::new(), ahead_ms: Vec::new(), loss, foes };
         for _ in 0..settings.nodes {
             story.ahead_ms.push(skew(&mut dice));
+        }
+        for (node, foe) in &story.foes {
+            let ahead_ms = foe.ahead_ms();
+            if let (Some(ahead_ms), Some(of)) = (ahead_ms, story.ahead_ms.get_mut(*node)) {
+                *of = ahead_ms;
+            }
         }
         story.people(settings, &mut dice);
         story.weather(settings, &mut dice);

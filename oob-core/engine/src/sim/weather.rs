@@ -60,8 +60,12 @@ impl World {
             return;
         }
         let strangers = |a: usize, b: usize| !self.nodes[a].knows(&self.nodes[b].key);
-        if strangers(a, b) || strangers(b, a) {
-            // One was taken out, or comes from too far to show how it was admitted.
+        let shuns = |a: usize, b: usize| {
+            let (node, other) = (&self.nodes[a], self.nodes[b].device);
+            node.engine().shuns(node.clock(self.now_ms).mono_ms).contains(&other)
+        };
+        if strangers(a, b) || strangers(b, a) || shuns(a, b) || shuns(b, a) {
+            // One was taken out, or is shut out, or comes from too far to show how it was admitted.
             self.lines.dialling.insert((a, b));
             self.after(STRANGER_MS, Happening::Dial { a, b });
             return;
@@ -317,7 +321,9 @@ impl World {
         self.healed = true;
         let removed = self.book.removed;
         let mut order: Vec<usize> = (0..self.nodes.len()).collect();
-        order.retain(|node| Some(*node) != removed);
+        // Of the honest there is a way from each to each over the others; the hostile are beside all of it.
+        order.retain(|node| Some(*node) != removed && !self.book.hostile.contains(node));
+        self.lines.healed = true;
         self.dice.shuffle(&mut order);
         let chain = self.settings.custody && self.dice.chance(CHAINS);
         self.map(if chain { Map::Chain(order) } else { Map::Mesh });

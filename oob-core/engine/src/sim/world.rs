@@ -3,8 +3,9 @@
 use super::{
     book::{Book, Violation},
     dice::Dice,
+    foe::Deeds,
     lines::{Lines, Side},
-    node::{Judged, Node, START_MS, passphrase},
+    node::{Judged, Node, START_MS, Verified, passphrase},
     probe::{self, Inventory, kind_of, name_of},
     story::{Act, Settings, Story},
     trace::{Step, Trace},
@@ -16,12 +17,19 @@ use crate::{
     input::{Arrived, Command, Input, LinkId, Ticket},
     model::{Name, Now},
 };
-use oob_proto::{DeviceId, wire, wire::frame::Kind};
+use oob_proto::{DeviceId, MemberId, wire, wire::frame::Kind};
 use oob_store::{Store, backend::CrashDisk};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// How long everybody has once all is healed.
 pub(super) const HEAL_MS: u64 = 30_000;
+
+/// And where somebody is hostile, who may say that it gives on what it does not: each hop beside it then takes as long as it
+/// takes to look again, twice.
+pub(super) const HOSTILE_HEAL_MS: u64 = 60_000;
 
 /// How often queues are looked at.
 const WATCH_MS: u64 = 1_000;
@@ -47,16 +55,50 @@ const STEPS_PER_MS: u64 = 100_000;
 /// What lies in the queue.
 pub(super) enum Happening {
     Act(Act),
-    Frames { line: LinkId, side: usize, frames: Vec<Vec<u8>> },
-    Gossip { to: usize, from: usize, frame: Vec<u8> },
-    Wake { node: usize, process: u64 },
-    Idle { node: usize, process: u64 },
-    Commit { node: usize, process: u64 },
-    Up { line: LinkId, side: usize },
-    Down { line: LinkId, side: usize },
-    Dial { a: usize, b: usize },
-    Start { node: usize },
-    Room { node: usize },
+    Frames {
+        line: LinkId,
+        side: usize,
+        frames: Vec<Vec<u8>>,
+    },
+    Gossip {
+        to: usize,
+        from: usize,
+        frame: Vec<u8>,
+    },
+    Wake {
+        node: usize,
+        process: u64,
+    },
+    Idle {
+        node: usize,
+        process: u64,
+    },
+    Commit {
+        node: usize,
+        process: u64,
+    },
+    Up {
+        line: LinkId,
+        side: usize,
+    },
+    Down {
+        line: LinkId,
+        side: usize,
+    },
+    Dial {
+        a: usize,
+        b: usize,
+    },
+    Start {
+        node: usize,
+    },
+    Room {
+        node: usize,
+    },
+    /// A hostile device acts.
+    Mischief {
+        node: usize,
+    },
     Watch,
     Heal,
     End,
@@ -92,6 +134,11 @@ pub(super) struct World {
     pub(super) healed: bool,
     /// A removal that is asked for.
     pub(super) revoking: Option<usize>,
+    /// Chance of what hostile devices do: it leaves all other chance as it is.
+    pub(super) foe_dice: Dice,
+    /// What they did.
+    pub(super) deeds: Deeds,
+    verified: Verified,
     violation: Option<Violation>,
     inventory: fn(&Engine) -> Inventory,
 }
@@ -114,6 +161,9 @@ impl World {
             loss: story.loss,
             healed: false,
             revoking: None,
+            foe_dice: Dice::new(seed, 4),
+            deeds: Deeds::default(),
+            verified: Verified::new(settings.faults.no_signature_check),
             violation: None,
             inventory: Engine::inventory,
         };
@@ -121,12 +171,20 @@ impl World {
             let node = world.device(place, *ahead_ms);
             world.nodes.push(node);
         }
+        for (node, foe) in story.foes {
+            world.nodes[node].foe = Some(foe);
+            world.lines.hostile.insert(node);
+            world.book.hostile.insert(node);
+            world.book.alarms.hostile.insert(node);
+            world.at(0, Happening::Mischief { node });
+        }
         for (at_ms, act) in story.acts {
             world.at(at_ms, Happening::Act(act));
         }
         world.at(WATCH_MS, Happening::Watch);
         world.at(settings.end_ms(), Happening::Heal);
-        world.at(settings.end_ms() + HEAL_MS, Happening::End);
+        let heal_ms = if world.book.hostile.is_empty() { HEAL_MS } else { HOSTILE_HEAL_MS };
+        world.at(settings.end_ms() + heal_ms, Happening::End);
         world
     }
 
@@ -216,6 +274,7 @@ impl World {
             Happening::Dial { a, b } => self.dial(a, b),
             Happening::Start { node } => self.start(node),
             Happening::Room { node } => self.nodes[node].disk.set_free(None),
+            Happening::Mischief { node } => self.mischief(node),
             Happening::Watch => self.watch(),
             Happening::Heal => self.heal(),
             Happening::End => {}
@@ -237,7 +296,10 @@ impl World {
             Act::Reset => self.reset(),
             Act::Fall { node, how, back_ms } => self.doom(node, how, back_ms),
             Act::Leave { node, back_ms } => self.leave(node, back_ms),
-            Act::Clock { node, ahead_ms } => self.nodes[node].ahead_ms = ahead_ms,
+            Act::Clock { node, ahead_ms } => {
+                let lies = self.nodes[node].foe.as_ref().and_then(|foe| foe.ahead_ms());
+                self.nodes[node].ahead_ms = lies.unwrap_or(ahead_ms);
+            }
             Act::Full { node, for_ms } => {
                 self.nodes[node].disk.set_free(Some(0));
                 self.after(for_ms, Happening::Room { node });
@@ -372,6 +434,7 @@ impl World {
 
     /// Carries effects out.
     fn spread(&mut self, node: usize, effects: Vec<Effect>) {
+        let effects = self.tamper(node, effects);
         let mut batches: Vec<(LinkId, Vec<Vec<u8>>)> = Vec::new();
         for effect in effects {
             match effect {
@@ -391,7 +454,7 @@ impl World {
         }
     }
 
-    fn send(&mut self, node: usize, id: LinkId, frames: Vec<Vec<u8>>) {
+    pub(super) fn send(&mut self, node: usize, id: LinkId, frames: Vec<Vec<u8>>) {
         self.counts.frames += frames.len() as u64;
         self.counts.bytes += frames.iter().map(|frame| frame.len() as u64).sum::<u64>();
         let letters = frames.iter().any(|frame| kind_of(frame) == "envelope");
@@ -413,7 +476,7 @@ impl World {
     }
 
     /// Gives a frame to everybody reachable: some copies are lost, some come twice, none in the order of another.
-    fn publish(&mut self, node: usize, frame: &[u8]) {
+    pub(super) fn publish(&mut self, node: usize, frame: &[u8]) {
         for (to, from) in self.lines.ways_from(node) {
             self.counts.frames += 1;
             self.counts.bytes += frame.len() as u64;
@@ -443,11 +506,12 @@ impl World {
         let mut batch = Vec::new();
         let mut unsettled = false;
         for bytes in &frames {
-            let mut judged = self.nodes[node].judge(bytes, self.now_ms);
+            self.capture(node, bytes);
+            let mut judged = self.nodes[node].judge(bytes, self.now_ms, &mut self.verified);
             if matches!(judged, Judged::NotYet(_)) && std::mem::take(&mut unsettled) {
                 // What makes it known may have come just before it.
                 self.give(node, id, std::mem::take(&mut batch));
-                judged = self.nodes[node].judge(bytes, self.now_ms);
+                judged = self.nodes[node].judge(bytes, self.now_ms, &mut self.verified);
             }
             match judged {
                 Judged::Now(arrived) => {
@@ -475,7 +539,8 @@ impl World {
             self.counts.lost += 1;
             return;
         }
-        match self.nodes[to].judge(frame, self.now_ms) {
+        self.capture(to, frame);
+        match self.nodes[to].judge(frame, self.now_ms, &mut self.verified) {
             Judged::Now(arrived) => self.give_gossip(to, from, arrived),
             Judged::NotYet(waiting) => drop(self.nodes[to].hold(GOSSIP, waiting)),
         }
@@ -488,7 +553,7 @@ impl World {
     }
 
     pub(super) fn judge_held(&mut self, node: usize) {
-        let ready = self.nodes[node].judge_held(self.now_ms);
+        let ready = self.nodes[node].judge_held(self.now_ms, &mut self.verified);
         for (link, arrived) in ready {
             if link == GOSSIP {
                 // Whom it came from says only that it was a member.
@@ -505,13 +570,25 @@ impl World {
         self.after(WATCH_MS, Happening::Watch);
         let round = self.now_ms / WATCH_MS;
         for node in self.running() {
+            if self.book.hostile.contains(&node) {
+                self.judge_held(node);
+                continue;
+            }
             let engine = self.nodes[node].engine();
-            let (overflow, oddities) = (engine.gauges().overflow(), engine.oddities());
+            let mono_ms = self.nodes[node].clock(self.now_ms).mono_ms;
+            let (overflow, shunned) = (engine.gauges().overflow(), engine.shuns(mono_ms));
+            let hostile = self.hostile_devices();
+            let odd = engine.oddities().iter().find(|(by, _)| !hostile.contains(by));
+            let odd = odd.map(|(_, oddities)| *oddities);
             if let Some(what) = overflow {
                 self.fail(node, format!("over its bound: {what}"));
             }
-            if oddities != crate::Oddities::default() {
+            if let Some(oddities) = odd {
                 self.fail(node, format!("from honest members: {oddities:?}"));
+            }
+            if let Some(honest) = shunned.iter().find(|device| !hostile.contains(device)) {
+                let whose = self.whose(honest);
+                self.fail(node, format!("shuts out {whose}, who is honest"));
             }
             // Where what is told is not durable yet, it takes a power cut to show it.
             if !self.settings.faults.acknowledge_before_durable
@@ -524,7 +601,16 @@ impl World {
         }
     }
 
+    /// The devices of hostile members; their engines are opened when they run, and their ids do not change.
+    fn hostile_devices(&self) -> BTreeSet<DeviceId> {
+        let ids = self.nodes.iter().filter(|node| node.foe.is_some()).map(|node| node.device);
+        ids.collect()
+    }
+
     pub(super) fn compare(&mut self, node: usize) {
+        if self.book.hostile.contains(&node) {
+            return;
+        }
         let compared = self.book.compare(node, self.nodes[node].engine());
         self.check(node, compared);
     }
@@ -546,15 +632,22 @@ impl World {
         let mut rosters = Vec::new();
         let mut holdings = Vec::new();
         let removed = self.book.removed;
-        for node in (0..self.nodes.len()).filter(|node| removed != Some(*node)) {
+        let hostile = self.hostile_devices();
+        let strangers: Vec<MemberId> =
+            self.book.hostile.iter().filter_map(|node| self.nodes[*node].member).collect();
+        let counts = |node: &usize| removed != Some(*node) && !self.book.hostile.contains(node);
+        for node in (0..self.nodes.len()).filter(counts).collect::<Vec<_>>() {
             if !self.nodes[node].runs() || self.nodes[node].member.is_none() {
                 return self.fail(node, "is not a running member at the end".to_owned());
             }
             self.compare(node);
             let engine = self.nodes[node].engine();
-            let owed = engine.snapshot().outbox;
+            let owed = engine.owes_but(&strangers);
             rosters.push((node, engine.roster_hash()));
-            holdings.push((node, (self.inventory)(engine)));
+            // Of hostile authors each may hold what it was given.
+            let mut inventory = (self.inventory)(engine);
+            inventory.retain(|(device, _), _| !hostile.contains(device));
+            holdings.push((node, inventory));
             let alerts = self.book.alerts_complete(node, engine);
             self.check(node, alerts);
             if owed > 0 {

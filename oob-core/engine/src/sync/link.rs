@@ -36,6 +36,14 @@ const HAVE_BURST: u32 = 3;
 /// What was sent and is not told to have arrived is offered again after this time, or twice it: it was dropped on its way.
 const OFFERED_AGAIN_MS: u64 = 6_000;
 
+/// What was offered twice in vain of one author rests so long, and each time twice as long: where there is no room for it,
+/// it would be sent again and again. A word of the neighbour that something of that author arrived, or is not needed there
+/// any more, ends the rest.
+const REST_MS: u64 = 12_000;
+
+/// The longest rest.
+const MOST_REST_MS: u64 = 600_000;
+
 /// What goes to a neighbour another way is looked for in its word after this time, or twice it: one Have, and its way.
 const REPAIR_MS: u64 = 6_000;
 
@@ -93,6 +101,8 @@ pub(crate) struct Link {
     offered: BTreeMap<Key, RangeSet>,
     offered_before: BTreeMap<Key, RangeSet>,
     offered_since_ms: u64,
+    /// Offered in vain, by life.
+    resting: BTreeMap<Key, Rest>,
     /// On their way there by others: lately, and before that.
     expected: BTreeMap<Key, RangeSet>,
     expected_before: BTreeMap<Key, RangeSet>,
@@ -149,6 +159,14 @@ fn key(of: &RecordRef) -> Key {
     (of.device, of.incarnation)
 }
 
+/// What of a life is not offered for a while.
+#[derive(Debug, Default)]
+struct Rest {
+    set: RangeSet,
+    until_ms: u64,
+    for_ms: u64,
+}
+
 /// Records and their bytes.
 #[derive(Debug, Clone, Copy, Default)]
 struct Count {
@@ -178,6 +196,7 @@ impl Link {
             offered: BTreeMap::new(),
             offered_before: BTreeMap::new(),
             offered_since_ms: 0,
+            resting: BTreeMap::new(),
             expected: BTreeMap::new(),
             expected_before: BTreeMap::new(),
             expected_since_ms: 0,
@@ -270,6 +289,14 @@ impl Link {
 
     /// Takes the neighbour's word on what it has.
     pub(crate) fn take_have(&mut self, told: &[Told]) {
+        self.resting.retain(|key, _| {
+            let told = told.iter().find(|told| told.key == *key);
+            let before = self.theirs.get(key);
+            !told.is_some_and(|told| match before {
+                Some(before) => !before.covers(&told.known),
+                None => !told.known.is_empty(),
+            })
+        });
         self.theirs = told.iter().map(|told| (told.key, told.known.clone())).collect();
         self.has = told.iter().map(|told| (told.key, told.have.clone())).collect();
         self.told = true;
@@ -351,26 +378,39 @@ impl Link {
     }
 
     /// Queues all of a life that the neighbour lacks; `urgent` says which of it goes before the rest.
-    pub(crate) fn compare(&mut self, key: &Key, have: &RangeSet, urgent: &[(Urgency, RangeSet)]) {
-        let mut lacking = have.clone();
+    pub(crate) fn compare(
+        &mut self,
+        key: &Key,
+        have: RangeSet,
+        urgent: impl FnOnce() -> Vec<(Urgency, RangeSet)>,
+    ) {
+        let mut lacking = have;
         for sets in self.not_lacking() {
             if let Some(set) = sets.get(key) {
                 lacking.subtract(set);
             }
         }
-        for (urgency, set) in urgent {
+        if let Some(rest) = self.resting.get(key) {
+            lacking.subtract(&rest.set);
+        }
+        for todo in &mut self.todo {
+            todo.remove(key);
+        }
+        if lacking.is_empty() {
+            return;
+        }
+        for (urgency, set) in urgent() {
             let part = set.common(&lacking);
             lacking.subtract(&part);
-            self.put(*urgency, key, part);
+            self.put(urgency, key, part);
         }
         self.put(Urgency::Text, key, lacking);
     }
 
     fn put(&mut self, urgency: Urgency, key: &Key, set: RangeSet) {
-        let Some(todo) = self.todo.get_mut(urgency as usize) else { return };
-        if set.is_empty() {
-            todo.remove(key);
-        } else {
+        if let Some(todo) = self.todo.get_mut(urgency as usize)
+            && !set.is_empty()
+        {
             todo.insert(*key, set);
         }
     }
@@ -429,7 +469,9 @@ impl Link {
             return false;
         }
         self.repair_due_ms = None;
+        self.wake(now_ms);
         if now_ms.saturating_sub(self.offered_since_ms) >= OFFERED_AGAIN_MS {
+            self.rest(now_ms);
             self.offered_before = std::mem::take(&mut self.offered);
             self.offered_since_ms = now_ms;
             let theirs = &self.theirs;
@@ -449,7 +491,42 @@ impl Link {
         } else if !self.offered.is_empty() || !self.offered_before.is_empty() {
             self.repair_due_ms = Some(now_ms.saturating_add(OFFERED_AGAIN_MS));
         }
+        if let Some(wakes) = self.wakes_ms() {
+            self.repair_at(wakes);
+        }
         true
+    }
+
+    /// Lets what was offered in vain a while ago rest, if its life was offered in vain before.
+    fn rest(&mut self, now_ms: u64) {
+        for (key, mut set) in std::mem::take(&mut self.offered_before) {
+            if let Some(theirs) = self.theirs.get(&key) {
+                set.subtract(theirs);
+            }
+            if set.is_empty() {
+                continue;
+            }
+            let rest = self.resting.entry(key).or_default();
+            // Once may be chance: it goes out again at once, and rests if it was in vain again.
+            if rest.for_ms > 0 {
+                rest.set.union(&set);
+                rest.until_ms = now_ms.saturating_add(rest.for_ms);
+            }
+            rest.for_ms = rest.for_ms.saturating_mul(2).clamp(REST_MS, MOST_REST_MS);
+        }
+    }
+
+    /// Ends the rests that are over; what rested is offered again.
+    fn wake(&mut self, now_ms: u64) {
+        for rest in self.resting.values_mut().filter(|rest| rest.until_ms <= now_ms) {
+            rest.set = RangeSet::new();
+        }
+    }
+
+    /// When the next rest is over.
+    fn wakes_ms(&self) -> Option<u64> {
+        let resting = self.resting.values().filter(|rest| !rest.set.is_empty());
+        resting.map(|rest| rest.until_ms).min()
     }
 
     /// Queues a proof for a neighbour that still has what it speaks of.
@@ -628,6 +705,45 @@ mod tests {
         assert!(!link.take_repair(5_999));
         assert!(link.take_repair(6_000), "what it said last counts in a moment");
         assert!(link.may_compare(6_000));
+    }
+
+    fn offered(link: &mut Link, key: Key, have: &RangeSet, now_ms: u64) -> usize {
+        if !link.take_repair(now_ms) {
+            return 0;
+        }
+        link.compare(&key, have.clone(), Vec::new);
+        let mut offered = 0;
+        while let Some(of) = link.next() {
+            link.offer(&of, now_ms);
+            offered += 1;
+        }
+        offered
+    }
+
+    /// Two carriers that were both full of one author's records offered each other the rest every six seconds, for ever.
+    #[test]
+    fn what_there_is_no_room_for_is_offered_less_and_less_until_there_is() {
+        let mut link = Link::new(LinkId(1), DeviceId::from([1; 32]));
+        let key = (DeviceId::from([2; 32]), Incarnation(3));
+        let mut have = RangeSet::new();
+        have.insert_range(1, 100);
+        link.take_have(&[]);
+        link.repair_at(0);
+        let within = |link: &mut Link, from: u64, ms: u64| -> usize {
+            let times = (from..from + ms).step_by(1_000);
+            times.map(|now| offered(link, key, &have, now)).sum::<usize>() / 100
+        };
+        let (first, second) =
+            (within(&mut link, 0, 3_600_000), within(&mut link, 3_600_000, 3_600_000));
+        assert!((4..=16).contains(&first), "{first} times in an hour, not 300");
+        assert!((4..=8).contains(&second), "{second} times in the next");
+        // Something of that author is not needed there any more: there may be room.
+        let mut known = RangeSet::new();
+        known.insert(1);
+        let told = [Told { key, have: RangeSet::new(), known }];
+        link.take_have(&told);
+        link.repair_at(7_200_000);
+        assert!(within(&mut link, 7_200_000, 20_000) > 0);
     }
 
     #[test]

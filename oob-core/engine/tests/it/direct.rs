@@ -1,7 +1,11 @@
 //! Messages between two people: delivered and read, in order, once.
 
 use crate::world::World;
-use oob_engine::{event::Event, input::Command, model::MessageState};
+use oob_engine::{
+    event::Event,
+    input::{Command, Input},
+    model::MessageState,
+};
 
 #[test]
 fn a_message_is_stored_then_delivered_then_read() {
@@ -35,6 +39,62 @@ fn a_message_is_stored_then_delivered_then_read() {
         })
         .collect();
     assert_eq!(states, [MessageState::Delivered, MessageState::Read]);
+}
+
+/// What nobody waits for may stay open for company; what somebody waits for must not.
+#[test]
+fn a_receipt_alone_presses_nobody_and_a_message_does() {
+    let mut world = World::organisation(&["Dana", "Sam"]);
+    world.connect(0, 1);
+    let (conversation, _) = world.send(0, 1, "hello");
+    world.settle();
+    assert!(!world.engine(0).is_pressing() && !world.engine(1).is_pressing());
+    let (_, number) = world.send(0, 1, "Mail is compromised.");
+    for (device, presses) in [(1, true), (0, false)] {
+        let flying: Vec<_> = world.flying.drain(..).collect();
+        assert!(flying.iter().all(|flying| flying.to == device) && !flying.is_empty());
+        let frames = flying.iter().map(|flying| world.screened(device, &flying.frame)).collect();
+        let (link, now) = (flying[0].link, world.now(device));
+        world.engine(device).handle(Input::Frames { link, frames }, now);
+        assert_eq!(world.engine(device).is_pressing(), presses, "device {device}");
+        world.commit(device);
+        assert!(!world.engine(device).is_pressing());
+    }
+    let receipt = world.history(0).receipt(&conversation, number).unwrap().unwrap();
+    assert_eq!(receipt.state, MessageState::Delivered);
+    let now = world.now(0);
+    world.engine(0).handle(Input::Tick, now);
+    assert!(world.engine(0).is_pressing(), "what is due by the clock is not put off");
+}
+
+/// Somebody who only reads never answers by the ratchet, and every text to them went in an envelope of twice the size.
+#[test]
+fn texts_to_somebody_who_only_reads_are_small_once_the_first_was_received() {
+    let mut world = World::organisation(&["Dana", "Sam"]);
+    world.connect(0, 1);
+    world.settle();
+    let longest = |world: &mut World| {
+        world.wire.clear();
+        world.send(0, 1, &"x".repeat(256));
+        world.send(0, 1, &"y".repeat(256));
+        let sent = world.wire.iter().filter(|flying| flying.from == 0);
+        sent.map(|flying| flying.frame.len()).max().unwrap()
+    };
+    let before = longest(&mut world);
+    assert!(before > 1_100, "the keys that begin the session are in it: {before}");
+    world.settle();
+    let after = longest(&mut world);
+    assert!(after < 720, "{after} bytes");
+    world.settle();
+    assert_eq!(world.texts(1, 0).len(), 4);
+    // What was said to have been received is not kept: a start begins with it again.
+    world.kill(0);
+    world.start(0);
+    world.connect(0, 1);
+    world.settle();
+    assert!(longest(&mut world) > 1_100);
+    world.settle();
+    assert_eq!(world.texts(1, 0).len(), 6);
 }
 
 /// The simulator found it: Sam's receipt was the first flight of Sam's channel, was lost on its way, and a later receipt

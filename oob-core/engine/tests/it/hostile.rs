@@ -244,3 +244,60 @@ fn an_envelope_shows_no_name_text_or_organisation() {
         }
     }
 }
+
+/// What whoever carries an envelope can tell of it: how long it is, that it opens a channel and to which bundle, and nothing
+/// that comes again. (The bundle of a first flight tells a member for whom it is: docs/threat-model.md.)
+#[test]
+fn envelopes_share_no_bytes_but_their_size_class_and_the_bundle_of_a_first_flight() {
+    let mut world = World::organisation(&["Dana", "Sam", "Rosa"]);
+    for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+        world.connect(a, b);
+    }
+    world.settle();
+    for i in 0..40 {
+        for (a, b) in [(0, 1), (1, 0), (2, 0), (1, 2)] {
+            world.send(a, b, &"the same words again ".repeat(1 + i % 20));
+        }
+        world.settle();
+    }
+    // The same envelope goes to several: its head tells that it is the same.
+    let mut all = std::collections::BTreeMap::new();
+    for flying in &world.wire {
+        if let Some(Kind::Envelope(envelope)) = Frame::read(&flying.frame).unwrap().kind {
+            all.insert(envelope.head.clone(), envelope);
+        }
+    }
+    assert!(all.len() > 200, "texts and receipts: {}", all.len());
+    let all: Vec<wire::Envelope> = all.into_values().collect();
+    let mut marks = std::collections::BTreeSet::new();
+    for envelope in &all {
+        let [version, flags, class, life] = *envelope.head.first_chunk().unwrap();
+        assert_eq!((version, life), (1, 3));
+        assert!(flags < 2);
+        assert_eq!(envelope.ct.len(), oob_proto::limits::CLASSES[usize::from(class)]);
+        assert_eq!(envelope.origin.len(), 128);
+        assert!(marks.insert(&envelope.head[4..20]), "a tag came twice");
+        assert!(marks.insert(&envelope.head[20..]), "a release came twice");
+    }
+    assert_eq!(repeated(&all), None);
+    let planted = wire::Envelope { ct: all[7].ct.clone(), ..all[8].clone() };
+    assert!(
+        repeated(&[all[7].clone(), planted]).is_some(),
+        "control: the search finds eight bytes"
+    );
+}
+
+/// Eight bytes that occur twice behind the first four of the heads, and outside the bundle that a first flight names.
+fn repeated(envelopes: &[wire::Envelope]) -> Option<[u8; 8]> {
+    /// Key, length and id of the bundle; key and length of what follows.
+    const NAMED: usize = 2 + 16 + 3;
+    let mut all: Vec<[u8; 8]> = Vec::new();
+    for envelope in envelopes {
+        let skip = if envelope.head[1] == 1 { NAMED } else { 0 };
+        for part in [&envelope.head[4..], &envelope.origin, &envelope.ct[skip..]] {
+            all.extend(part.windows(8).map(|window| <[u8; 8]>::try_from(window).unwrap()));
+        }
+    }
+    all.sort_unstable();
+    all.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
+}

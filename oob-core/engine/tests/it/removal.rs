@@ -1,6 +1,9 @@
 //! Devices that are taken out: what of theirs still counts, and what they still get.
 
-use crate::world::{Flying, World};
+use crate::{
+    theft::{Loot, olm_identity},
+    world::{Flying, World},
+};
 use oob_crypto::envelope::{Cover, open_origin};
 use oob_engine::{
     effect::{Answer, CommandError},
@@ -77,6 +80,36 @@ fn a_removed_device_is_closed_at_once_gets_no_epoch_and_opens_no_later_origin() 
     let again = world.connect(0, 2);
     assert!(!world.links.contains_key(&again), "nor is it let in again");
     assert_eq!(world.roster_names(0), ["Dana", "Noor", "Sam"], "the person stays a member");
+}
+
+/// With the disk and the passphrase of the device that was taken out, and all that went over the wire.
+#[test]
+fn a_removed_member_opens_none_of_a_thousand_later_messages() {
+    let mut world = World::organisation(&["Dana", "Sam", "Noor"]);
+    for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+        world.connect(a, b);
+    }
+    world.settle();
+    revoke(&mut world, 0, 2);
+    world.settle();
+    let since = world.wire.len();
+    for _ in 0..20 {
+        talk(&mut world, 0, 1, 25);
+    }
+    assert_eq!(world.texts(1, 0).len(), 1_000);
+    let noors = world.engine(2).snapshot().screening.clone();
+    let (authors, all) = opened(&world, since, &noors);
+    assert!(authors == 0 && all >= 1_000, "{authors} authors of {all} are told");
+    let texts = |world: &mut World, thief: usize| -> usize {
+        world.engine(thief).idle().unwrap();
+        let disk = world.devices[thief].disk.image();
+        let mut loot = Loot::of(world, thief, &disk);
+        let olm = [0, 1].map(|author| olm_identity(world, author));
+        let wire = world.wire.clone();
+        [(1, 0), (0, 1)].map(|(to, author)| loot.open(&wire, to, &olm[author]).0).iter().sum()
+    };
+    assert_eq!(texts(&mut world, 2), 0);
+    assert!(texts(&mut world, 1) > 500, "control: the same search with the addressee's disk");
 }
 
 #[test]

@@ -82,6 +82,20 @@ fn a_full_disk_refuses_the_sender_and_loses_nothing() {
     let refused = world.command(0, oob_engine::input::Command::Send { to, text });
     assert!(matches!(refused, Err(oob_engine::effect::CommandError::Store(_))), "{refused:?}");
     assert_eq!(world.texts(0, 1), ["before"], "reading works");
+    // From here on it is refused at the door: nothing is loaded, nothing written, and the store is asked once a second.
+    let before = world.devices[0].disk.steps();
+    for _ in 0..3 {
+        world.connect(0, 1);
+        world.settle();
+        assert!(world.links.is_empty(), "a link to a device that can keep nothing is closed");
+        let to = world.member(1);
+        let text = oob_engine::model::Text::parse("nor does this").unwrap();
+        let again = world.command(0, oob_engine::input::Command::Send { to, text });
+        assert!(matches!(again, Err(oob_engine::effect::CommandError::Store(_))), "{again:?}");
+        let now = world.now(0).mono_ms;
+        assert_eq!(world.engine(0).next_deadline(), Some(now + 1_000));
+    }
+    assert_eq!(world.devices[0].disk.steps(), before);
     world.devices[0].disk.set_free(None);
     world.connect(0, 1);
     world.send(0, 1, "after");

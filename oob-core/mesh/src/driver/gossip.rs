@@ -15,6 +15,7 @@ use crate::{
     event::{DownReason, Gossip, GossipId, GossipRoom, MeshEvent, Verdict},
     gossip::id_of,
     identity,
+    quarantine::Source,
 };
 
 /// Gossip that may wait for its verdict, bytes: of all neighbours, and of one of them, so that one who floods leaves
@@ -121,15 +122,25 @@ impl Driver {
     }
 
     fn gossip_came(&mut self, peer: &PeerId, data: Vec<u8>) {
+        let data = Bytes::from(data);
+        let quarantine = self.shared.quarantine.clone();
+        let taken = quarantine.guard(Source::Gossip, &data, || self.take_gossip(peer, &data));
+        if taken.is_none() {
+            // It made this task fail before. Nobody is blamed: its author may be somebody else.
+            self.swarm.behaviour_mut().gossip.judge(&id_of(&data), peer, Verdict::Ignore);
+        }
+    }
+
+    fn take_gossip(&mut self, peer: &PeerId, data: &Bytes) {
         self.shared.counts.gossip_received.add();
         let Some(from) = identity::key_of(peer) else { return };
-        let id = id_of(&data);
+        let id = id_of(data);
         let size = data.len().saturating_add(EACH);
         let share = self.neighbour(&from).and_then(|neighbour| neighbour.room.take(size));
         let room = share.and_then(|share| Some([share, self.gossip_room.take(size)?]));
         match room {
             Some(room) => {
-                let data = Bytes::from(data);
+                let data = data.clone();
                 self.outbox.push(MeshEvent::Gossip(Gossip { id, from, data, _room: room }));
             }
             None => {

@@ -117,7 +117,8 @@ impl Driver {
         let (incoming, receiver) = queue::bounded(queue::RECEIVE_FRAMES, queue::RECEIVE_BYTES);
         let (ready, is_ready) = oneshot::channel();
         let heard = Arc::clone(&sync.heard);
-        let ends = Ends { outgoing, incoming, heard, ready };
+        let quarantine = self.shared.quarantine.clone();
+        let ends = Ends { outgoing, incoming, heard, ready, quarantine };
         let note = self.note.clone();
         let task = self.tasks.spawn(async move {
             let announce = async {

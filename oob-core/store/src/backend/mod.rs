@@ -17,7 +17,7 @@ pub use crash::CrashDisk;
 pub use file_cells::FileCells;
 pub use memory::{MemoryCells, MemoryTree};
 pub use sled_tree::SledTree;
-pub(crate) use sled_tree::sync_folder;
+pub(crate) use sled_tree::{free_bytes, sync_folder};
 
 /// A record as the tree sees it: key and value.
 pub type Kv = (Vec<u8>, Vec<u8>);

@@ -11,6 +11,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,6 +25,10 @@ const CACHE_BYTES: u64 = 32 << 20;
 /// sled's worker threads let go of its file a moment after its last handle; opening again waits this long at most.
 const RELEASE_WITHIN: Duration = Duration::from_secs(5);
 const RELEASE_STEP: Duration = Duration::from_millis(2);
+
+/// How long sled may take to let go: many times what the slowest disk needs for what is not written yet. Whoever stops a
+/// node with a dead disk waits this long.
+const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 
 /// A sled database in a folder of its own.
 pub struct SledTree {
@@ -86,6 +91,12 @@ impl SledTree {
     }
 }
 
+/// Returns how many bytes the file system of a folder has left for us.
+pub(crate) fn free_bytes(folder: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(folder)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
 /// Makes the names in a folder durable.
 pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
@@ -132,8 +143,7 @@ impl Handle {
 impl Backend for SledTree {
     fn room(&self, bytes: u64) -> Result<(), BackendError> {
         // A full disk in the middle of a batch leaves sled unusable until it is opened again, so it is not let get there.
-        let stat = rustix::fs::statvfs(&self.folder).map_err(io::Error::from)?;
-        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        let free = free_bytes(&self.folder)?;
         // Each value may be written again with its whole node; a node is a few values.
         let needed = bytes.saturating_mul(4).saturating_add(FREE_BYTES);
         if free < needed { Err(BackendError::Full { free, needed }) } else { Ok(()) }
@@ -162,7 +172,25 @@ impl Backend for SledTree {
     }
 
     fn close(&mut self) {
-        *self.db.0.write().unwrap_or_else(PoisonError::into_inner) = None;
+        let db = self.db.0.write().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(db) = db else { return };
+        // sled writes and syncs once more as it goes. On a disk that has failed it panics there, or waits for ever.
+        let (gone, end) = sync_channel(1);
+        let going = thread::Builder::new().name("oob-store-close".into()).spawn(move || {
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(db)));
+            let _ = gone.send(());
+        });
+        if going.is_ok() && end.recv_timeout(CLOSE_WITHIN).is_err() {
+            tracing::error!(
+                "sled does not let go of its files; they stay open until this process ends"
+            );
+        }
+    }
+}
+
+impl Drop for SledTree {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 

@@ -1,10 +1,17 @@
 //! The store from outside: what callers see, what a crash leaves, what a thief of the folder finds.
 
 mod crash;
+mod cut;
 mod damage;
 mod folder;
+mod full;
+mod golden;
+mod ground;
+mod kill;
 mod model;
 mod parsing;
+mod rot;
+mod writer;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -32,6 +39,11 @@ fn create(dir: &Path) -> Store {
 
 fn open(dir: &Path) -> Result<Store, StoreError> {
     Store::open(dir, &passphrase(), rng(2)).map(|Opened { store, .. }| store)
+}
+
+/// Says whether the tests that take long, or need root, are wanted.
+fn heavy() -> bool {
+    std::env::var_os("OOB_HEAVY").is_some()
 }
 
 fn on(disk: &CrashDisk, seed: u64) -> Result<Store, StoreError> {

@@ -1,7 +1,7 @@
 //! `events`: what happens, as server-sent events. The id of each is its number in the store, so a reader that comes back with
 //! `Last-Event-ID` misses nothing, also across restarts of the daemon.
 
-use super::{Shared, listener::Place, problem::Refusal};
+use super::{Shared, places::Place, problem::Refusal};
 use crate::api::web::Visit;
 use crate::{failure::Failure, schema};
 use axum::{

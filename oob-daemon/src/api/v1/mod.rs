@@ -13,7 +13,7 @@ mod service;
 pub(crate) use peers::port_note;
 
 use super::{
-    Shared, body, listener, problem,
+    Shared, body, places, problem,
     resources::{Resources, about},
     web,
 };
@@ -22,8 +22,8 @@ use crate::{
     schema::{
         AckRequest, Address, AddressAdd, Addresses, Alert, AlertRequest, Alerts, Conversations,
         Event, Health, Invite, InviteRequest, JoinRequest, Joined, Me, Members, MessagePage,
-        Nothing, Peers, ReadRequest, SendRequest, Sent, Stamp, Status, Stopping, WebSessionRequest,
-        WebTicket,
+        Nothing, Peers, ReadRequest, SendRequest, Sent, Stamp, Status, Stopping, WebSession,
+        WebSessionRequest, WebTicket,
     },
 };
 use axum::{
@@ -184,10 +184,10 @@ fn resources() -> Resources {
         )
         .post(
             web::SESSION_PATH,
-            about("Trades a ticket for a session, kept in a cookie.")
+            about("Trades a ticket for a session, kept in a cookie and a key.")
                 .open()
                 .takes::<WebSessionRequest>()
-                .gives::<Nothing>(),
+                .gives::<WebSession>(),
             web::session,
         )
         .post(

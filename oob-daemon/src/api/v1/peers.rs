@@ -1,7 +1,7 @@
 //! `status` and `peers`.
 
 use super::{Reply, Shared};
-use crate::schema::{Away, Island, Peer, Peers, Status};
+use crate::schema::{Away, Faults, Island, Peer, Peers, Status};
 use axum::extract::State;
 use oob_core::{FoundBy, PeerStatus, Transport};
 
@@ -20,6 +20,8 @@ pub(super) async fn status(State(shared): State<Shared>) -> Reply<Status> {
         org_name,
         note: status.moved_port.map(port_note),
         island: status.island.into(),
+        up_ms: u64::try_from(shared.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        faults: status.faults.into(),
     })
 }
 
@@ -46,6 +48,21 @@ fn sorted(peers: Vec<PeerStatus>) -> Vec<Peer> {
         key(a).cmp(&key(b))
     });
     peers
+}
+
+impl From<oob_core::Faults> for Faults {
+    fn from(faults: oob_core::Faults) -> Self {
+        let (stopped, stopped_why) = faults.stopped.unzip();
+        Self {
+            network: faults.health.as_str().to_owned(),
+            network_failed: faults.network,
+            tasks_failed: faults.tasks,
+            caught: faults.caught,
+            refused: faults.refused,
+            stopped: stopped.map(Into::into),
+            stopped_why,
+        }
+    }
 }
 
 impl From<oob_core::Island> for Island {

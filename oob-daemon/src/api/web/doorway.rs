@@ -41,7 +41,18 @@ struct Passes {
 #[derive(Debug)]
 struct Pass {
     hash: blake3::Hash,
+    /// Of the key that the page must show besides, where this is a session.
+    key: Option<blake3::Hash>,
     visit: Visit,
+}
+
+/// What a browser that comes in is given.
+pub(super) struct Entrance {
+    /// The value of `Set-Cookie`.
+    pub(super) cookie: String,
+    /// What the page says in a header of every request. A browser sends the cookie to every port of this machine, and no
+    /// other page can read this.
+    pub(super) key: String,
 }
 
 /// How long a request's session lasts: what outlives the request, as a stream does, ends with it.
@@ -82,29 +93,34 @@ impl Doorway {
     pub(super) fn issue(&self, now: Instant) -> String {
         let ticket = Secret::generate();
         let visit = Visit::lasting(TICKET_LIFE, now);
-        keep(&mut self.passes(now).tickets, ticket.hash(), visit, TICKETS);
+        let pass = Pass { hash: ticket.hash(), key: None, visit };
+        keep(&mut self.passes(now).tickets, pass, TICKETS);
         // Behind `#`, so that no browser sends it anywhere by itself.
         format!("{}/#t={}", self.origin, ticket.as_str())
     }
 
-    /// Takes a ticket, which is then void, and returns the value of `Set-Cookie` for a new session.
-    pub(super) fn redeem(&self, ticket: &str, now: Instant) -> Option<String> {
+    /// Takes a ticket, which is then void, and returns a new session.
+    pub(super) fn redeem(&self, ticket: &str, now: Instant) -> Option<Entrance> {
         let wanted = hash(ticket);
         let mut passes = self.passes(now);
         let place = passes.tickets.iter().position(|pass| pass.hash == wanted)?;
         passes.tickets.remove(place)?;
-        let session = Secret::generate();
+        let (session, key) = (Secret::generate(), Secret::generate());
         let visit = Visit::lasting(SESSION_LIFE, now);
-        keep(&mut passes.sessions, session.hash(), visit, SESSIONS);
-        Some(self.set_cookie(session.as_str(), SESSION_LIFE))
+        let pass = Pass { hash: session.hash(), key: Some(key.hash()), visit };
+        keep(&mut passes.sessions, pass, SESSIONS);
+        let cookie = self.set_cookie(session.as_str(), SESSION_LIFE);
+        Some(Entrance { cookie, key: key.0 })
     }
 
-    /// Returns the session that a `Cookie` header names, if there is one.
-    pub(crate) fn visit(&self, cookies: &str, now: Instant) -> Option<Visit> {
+    /// Returns the session that a `Cookie` header names, if there is one and the key is its own.
+    pub(crate) fn visit(&self, cookies: &str, key: &str, now: Instant) -> Option<Visit> {
+        let key = Some(hash(key));
         let passes = self.passes(now);
         self.named(cookies).find_map(|session| {
             let wanted = hash(session);
-            passes.sessions.iter().find(|pass| pass.hash == wanted).map(|pass| pass.visit.clone())
+            let known = passes.sessions.iter().find(|pass| pass.hash == wanted)?;
+            (known.key == key).then(|| known.visit.clone())
         })
     }
 
@@ -149,13 +165,13 @@ impl Doorway {
     }
 }
 
-fn keep(passes: &mut VecDeque<Pass>, hash: blake3::Hash, visit: Visit, most: usize) {
+fn keep(passes: &mut VecDeque<Pass>, pass: Pass, most: usize) {
     while passes.len() >= most {
         if let Some(oldest) = passes.pop_front() {
             oldest.visit.left.cancel();
         }
     }
-    passes.push_back(Pass { hash, visit });
+    passes.push_back(pass);
 }
 
 /// A random value as hexadecimal digits: what a browser is given.
@@ -196,9 +212,10 @@ mod tests {
         url.strip_prefix("http://127.0.0.1:4900/#t=").unwrap().to_owned()
     }
 
-    /// The `Cookie` header a browser sends after this `Set-Cookie`.
-    fn cookie(set: &str) -> String {
-        set.split(';').next().unwrap().to_owned()
+    /// The `Cookie` header a browser sends after it came in, and the key of its page.
+    fn come_in(doorway: &Doorway, now: Instant) -> (String, String) {
+        let Entrance { cookie, key } = doorway.redeem(&ticket(doorway, now), now).unwrap();
+        (cookie.split(';').next().unwrap().to_owned(), key)
     }
 
     #[test]
@@ -207,7 +224,7 @@ mod tests {
         let first = ticket(&doorway, now);
         assert_eq!(first.len(), 64);
         assert!(doorway.redeem(&first[1..], now).is_none());
-        let set = doorway.redeem(&first, now + TICKET_LIFE - MS).unwrap();
+        let set = doorway.redeem(&first, now + TICKET_LIFE - MS).unwrap().cookie;
         assert!(set.ends_with("; HttpOnly; SameSite=Strict; Path=/; Max-Age=43200"), "{set}");
         assert!(doorway.redeem(&first, now).is_none());
         let late = ticket(&doorway, now);
@@ -219,34 +236,50 @@ mod tests {
     fn a_ticket_is_no_session_and_a_session_no_ticket() {
         let (doorway, now) = (doorway(), Instant::now());
         let first = ticket(&doorway, now);
-        assert!(doorway.visit(&format!("oob_4900={first}"), now).is_none());
-        let session = cookie(&doorway.redeem(&first, now).unwrap());
+        assert!(doorway.visit(&format!("oob_4900={first}"), &first, now).is_none());
+        let (session, key) = come_in(&doorway, now);
         let value = session.strip_prefix("oob_4900=").unwrap();
-        assert!(doorway.redeem(value, now).is_none());
-        assert!(doorway.visit(&session, now).is_some());
+        assert!(doorway.redeem(value, now).is_none() && doorway.redeem(&key, now).is_none());
+        assert!(doorway.visit(&session, &key, now).is_some());
+    }
+
+    #[test]
+    fn a_cookie_without_the_key_of_its_page_is_nothing() {
+        let (doorway, now) = (doorway(), Instant::now());
+        let ((one, key), (other, others)) = (come_in(&doorway, now), come_in(&doorway, now));
+        let value = one.strip_prefix("oob_4900=").unwrap();
+        for wrong in ["", &key[1..], value, &others] {
+            assert!(doorway.visit(&one, wrong, now).is_none(), "{wrong}");
+        }
+        assert!(doorway.visit(&format!("oob_4900={key}"), &key, now).is_none());
+        assert!(doorway.visit(&one, &key, now).is_some());
+        assert!(doorway.visit(&other, &others, now).is_some());
+        // A browser sends both where it has both; the key says which is meant.
+        assert!(doorway.visit(&format!("{one}; {other}"), &others, now).is_some());
     }
 
     #[test]
     fn a_session_ends_after_twelve_hours_or_when_it_is_left() {
         let (doorway, now) = (doorway(), Instant::now());
-        let session = cookie(&doorway.redeem(&ticket(&doorway, now), now).unwrap());
-        assert!(doorway.visit(&session, now + SESSION_LIFE - MS).is_some());
-        let visit = doorway.visit(&session, now).unwrap();
+        let (session, key) = come_in(&doorway, now);
+        assert!(doorway.visit(&session, &key, now + SESSION_LIFE - MS).is_some());
+        let visit = doorway.visit(&session, &key, now).unwrap();
         assert!(doorway.leave(&session, now).contains("Max-Age=0"));
         assert!(visit.left.is_cancelled());
-        assert!(doorway.visit(&session, now).is_none());
-        let session = cookie(&doorway.redeem(&ticket(&doorway, now), now).unwrap());
-        assert!(doorway.visit(&session, now + SESSION_LIFE).is_none());
+        assert!(doorway.visit(&session, &key, now).is_none());
+        let (session, key) = come_in(&doorway, now);
+        assert!(doorway.visit(&session, &key, now + SESSION_LIFE).is_none());
     }
 
     #[test]
     fn a_cookie_of_another_program_under_our_name_does_not_lock_out() {
         let (doorway, now) = (doorway(), Instant::now());
-        let session = cookie(&doorway.redeem(&ticket(&doorway, now), now).unwrap());
-        assert!(doorway.visit(&format!("oob_4900=tossed; theme=dark; {session}"), now).is_some());
-        assert!(doorway.visit("oob_4900=tossed; theme", now).is_none());
+        let (session, key) = come_in(&doorway, now);
+        let both = format!("oob_4900=tossed; theme=dark; {session}");
+        assert!(doorway.visit(&both, &key, now).is_some());
+        assert!(doorway.visit("oob_4900=tossed; theme", &key, now).is_none());
         let other = session.replace("oob_4900", "oob_4901");
-        assert!(doorway.visit(&other, now).is_none());
+        assert!(doorway.visit(&other, &key, now).is_none());
     }
 
     #[test]
@@ -255,11 +288,9 @@ mod tests {
         let tickets: Vec<_> = (0..=TICKETS).map(|_| ticket(&doorway, now)).collect();
         assert!(doorway.redeem(&tickets[0], now).is_none());
         assert!(doorway.redeem(&tickets[1], now).is_some());
-        let sessions: Vec<_> = (0..=SESSIONS)
-            .map(|_| cookie(&doorway.redeem(&ticket(&doorway, now), now).unwrap()))
-            .collect();
-        assert!(doorway.visit(&sessions[0], now).is_none());
-        assert!(doorway.visit(&sessions[1], now).is_some());
+        let sessions: Vec<_> = (0..=SESSIONS).map(|_| come_in(&doorway, now)).collect();
+        assert!(doorway.visit(&sessions[0].0, &sessions[0].1, now).is_none());
+        assert!(doorway.visit(&sessions[1].0, &sessions[1].1, now).is_some());
         let passes = doorway.passes(now);
         assert_eq!((passes.tickets.len(), passes.sessions.len()), (TICKETS - 1, SESSIONS));
     }
@@ -268,8 +299,8 @@ mod tests {
     fn nothing_kept_opens_anything() {
         let (doorway, now) = (doorway(), Instant::now());
         let waiting = ticket(&doorway, now);
-        let session = cookie(&doorway.redeem(&ticket(&doorway, now), now).unwrap());
+        let (session, key) = come_in(&doorway, now);
         let kept = format!("{:?}", doorway.passes(now));
-        assert!(!kept.contains(&waiting) && !kept.contains(&session[9..]));
+        assert!(!kept.contains(&waiting) && !kept.contains(&session[9..]) && !kept.contains(&key));
     }
 }

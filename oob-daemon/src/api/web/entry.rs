@@ -1,10 +1,10 @@
 //! `web/ticket`, `web/session` and `web/logout`.
 
-use super::Visit;
+use super::{Visit, doorway::Entrance};
 use crate::{
     api::{Shared, body::Json, problem::Refusal},
     failure::Failure,
-    schema::{Nothing, WebSessionRequest, WebTicket},
+    schema::{Nothing, WebSession, WebSessionRequest, WebTicket},
 };
 use axum::{
     Extension,
@@ -13,6 +13,9 @@ use axum::{
 };
 use hyper::{HeaderMap, header};
 use tokio::time::Instant;
+
+/// Where a page says the key of its session.
+pub(in crate::api) const KEY: header::HeaderName = header::HeaderName::from_static("oob-page-key");
 
 /// Where a ticket is traded: the one path that changes something and takes neither token nor cookie.
 pub(in crate::api) const SESSION_PATH: &str = "/api/v1/web/session";
@@ -36,9 +39,9 @@ pub(in crate::api) async fn session(
     Json(request): Json<WebSessionRequest>,
 ) -> Response {
     match shared.doorway.redeem(&request.ticket, Instant::now()) {
-        Some(cookie) => {
+        Some(Entrance { cookie, key }) => {
             tracing::info!("a browser came in");
-            ([(header::SET_COOKIE, cookie)], json(&Nothing {})).into_response()
+            ([(header::SET_COOKIE, cookie)], json(&WebSession { key })).into_response()
         }
         None => {
             let failure = Failure::new(

@@ -3,8 +3,8 @@
 //!
 //! ```text
 //!   oob web ── POST web/ticket (socket or token) ──> URL#t=TICKET        good once, for a minute
-//!   browser ── POST web/session {ticket} ──────────> Set-Cookie          HttpOnly, SameSite=Strict, twelve hours
-//!   browser ── the API, with the cookie ───────────> answers             while the daemon runs
+//!   browser ── POST web/session {ticket} ──────────> Set-Cookie, key     HttpOnly, SameSite=Strict, twelve hours
+//!   browser ── the API, with cookie and key ───────> answers             while the daemon runs
 //! ```
 
 mod assets;
@@ -14,4 +14,4 @@ mod entry;
 pub(super) use assets::{guarded, is_public, routes as assets};
 pub(crate) use doorway::Doorway;
 pub(super) use doorway::Visit;
-pub(super) use entry::{SESSION_PATH, logout, session, ticket};
+pub(super) use entry::{KEY, SESSION_PATH, logout, session, ticket};

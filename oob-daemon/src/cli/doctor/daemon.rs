@@ -4,9 +4,11 @@ use super::{advice, fine, wrong};
 use crate::{
     failure::Failure,
     place,
-    schema::{Addresses, Check, Status},
+    plain::plain_line,
+    schema::{Addresses, Check, Stamp, Status},
     settings::Home,
 };
+use oob_core::Node;
 use std::fs;
 
 /// Longest number read from the lock file.
@@ -105,6 +107,14 @@ impl Running {
     }
 }
 
+/// Returns how many devices in reach were found on this network, by multicast or broadcast.
+pub(super) fn found_here(told: Option<&Told>) -> usize {
+    let peers = told.map_or(&[][..], |told| &told.status.peers);
+    let rungs = ["beacon", "mdns"];
+    let found = |rung: &Option<String>| rung.as_deref().is_some_and(|rung| rungs.contains(&rung));
+    peers.iter().filter(|peer| peer.reachable && found(&peer.found_by)).count()
+}
+
 /// Somebody is in reach, or why nobody is. Needs the daemon.
 pub(super) fn people(told: Option<&Told>) -> Option<Check> {
     const NAME: &str = "people";
@@ -157,6 +167,48 @@ pub(super) fn people(told: Option<&Told>) -> Option<Check> {
     ))
 }
 
+/// Tasks that failed and were begun again, and why an earlier run stopped by itself.
+pub(super) fn faults(home: &Home, told: Option<&Told>) -> Check {
+    const NAME: &str = "faults";
+    let faults = told.map(|told| told.status.faults.clone()).unwrap_or_default();
+    let kept = Node::quarantined(home.path());
+    if faults.network == "given_up" {
+        return wrong(
+            NAME,
+            format!(
+                "the network failed {} times in a row and was given up: nobody can be reached; the store goes on",
+                faults.network_failed
+            ),
+            format!("begin again: oob down, then oob up; {}", report(home)),
+        );
+    }
+    let mut said = Vec::new();
+    if let Some((at, why)) = Node::stopped_by_itself(home.path()) {
+        let at = Stamp::from(at).local();
+        said.push(format!("a run stopped by itself on {at}: {}", plain_line(&why)));
+    }
+    let failed = faults.network_failed.saturating_add(faults.tasks_failed);
+    if failed > 0 {
+        said.push(format!("{failed} tasks have failed and were begun again"));
+    }
+    if kept > 0 {
+        said.push(format!(
+            "{kept} things that came from outside made a task fail, and are given to nobody again"
+        ));
+    }
+    if said.is_empty() {
+        return fine(NAME, "no task has failed");
+    }
+    advice(NAME, said.join("; "), report(home))
+}
+
+fn report(home: &Home) -> String {
+    let path = home.path().display();
+    format!(
+        "for whoever looks after oob: {path}/oob.log and {path}/quarantine; when they have them: rm -rf {path}/fault {path}/quarantine"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,6 +218,7 @@ mod tests {
         let status = json!({
             "member": "m", "device": "d", "org": org, "listen": [], "peers": peers, "held": 0, "outbox": 0, "name": "Dana",
             "org_name": org, "note": null, "island": {"with": 1, "of": 2, "away": []},
+            "up_ms": 60_000, "faults": crate::schema::Faults::default(),
         });
         let addresses: Vec<_> = found_by
             .iter()
@@ -206,6 +259,29 @@ mod tests {
             assert!(found.ok && found.hint.is_some(), "{found:?}");
         }
         assert!(people(None).is_none());
+    }
+
+    #[test]
+    fn failures_that_were_survived_are_told_and_a_network_that_was_given_up_is_wrong() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::resolve(Some(dir.path())).unwrap();
+        let mut told = told(sam(true), &[], Some("o"));
+        assert_eq!(faults(&home, Some(&told)).hint, None);
+        told.status.faults.network_failed = 2;
+        let found = faults(&home, Some(&told));
+        assert!(
+            found.ok && found.hint.is_some() && found.detail.starts_with("2 tasks"),
+            "{found:?}"
+        );
+        told.status.faults.network = "given_up".into();
+        assert!(!faults(&home, Some(&told)).ok);
+        // Without a daemon the home still tells.
+        fs::write(dir.path().join("fault"), "1700000000000 a defect in the rules\n").unwrap();
+        fs::create_dir(dir.path().join("quarantine")).unwrap();
+        fs::write(dir.path().join("quarantine/gossip-00"), "x").unwrap();
+        let found = faults(&home, None);
+        assert!(found.detail.contains("a defect in the rules"), "{found:?}");
+        assert!(found.detail.contains("1 things that came from outside"), "{found:?}");
     }
 
     #[test]

@@ -22,11 +22,12 @@ pub(super) async fn run(home: &Home, printer: &Printer) -> Result<ExitCode, Fail
     let running = daemon::look(home).await;
     let mut checks = vec![home::folder(home), home::store(home), home::disk(home.path())];
     checks.push(running.check());
+    checks.push(daemon::faults(home, running.told()));
     checks.extend(network::port(running.told()));
     let interfaces = network::Interfaces::read();
     checks.push(interfaces.check());
     progress.say("sending to this machine itself by multicast");
-    checks.push(interfaces.multicast());
+    checks.push(interfaces.multicast(daemon::found_here(running.told())));
     checks.push(network::firewall(Path::new("/"), running.told()));
     checks.extend(daemon::people(running.told()));
     checks.push(machine::clock(home, running.told()));
@@ -34,6 +35,9 @@ pub(super) async fn run(home: &Home, printer: &Printer) -> Result<ExitCode, Fail
     checks.push(machine::core_dumps(Path::new("/proc"), running.pid()));
     checks.push(machine::swap(Path::new("/proc")));
     drop(progress);
+    for check in &mut checks {
+        check.hint = check.hint.take().map(|hint| printer.commands(&hint));
+    }
     let checks = Checks { checks };
     let found = checks.checks.iter().any(|check| !check.ok);
     printer.data(&checks, words);

@@ -139,7 +139,9 @@ impl Interfaces {
 
     /// Sends itself a datagram by multicast on each interface. With a life of no hop at all it does not leave the machine,
     /// so what lies behind the cable is not tested; what this machine's own rules drop is.
-    pub(super) fn multicast(&self) -> Check {
+    ///
+    /// Where others were `found` on this network all the same, by as many as there are, nothing has to be mended.
+    pub(super) fn multicast(&self, found: usize) -> Check {
         const NAME: &str = "multicast";
         let all = self.0.as_deref().unwrap_or_default();
         let (mut through, mut stuck) = (Vec::new(), Vec::new());
@@ -152,6 +154,14 @@ impl Interfaces {
         let remedy = "a firewall of this machine may drop it; without multicast others are found by: oob address add IP:PORT";
         match (through.as_slice(), stuck.as_slice()) {
             ([], []) => wrong(NAME, "there is no interface to try it on", "join a network first"),
+            ([], stuck) if found > 0 => advice(
+                NAME,
+                format!(
+                    "none came back on {}, and yet {found} of the others were found on this network",
+                    stuck.join(", ")
+                ),
+                remedy,
+            ),
             ([], stuck) => wrong(NAME, format!("none came back on {}", stuck.join(", ")), remedy),
             (through, []) => fine(
                 NAME,
@@ -304,9 +314,13 @@ mod tests {
     #[test]
     fn multicast_that_cannot_even_be_sent_is_told_by_its_interface() {
         // An address of no interface, reserved for documents.
-        let found = Interfaces(Ok(vec![interface("eth7", None)])).multicast();
+        let found = Interfaces(Ok(vec![interface("eth7", None)])).multicast(0);
         assert!(!found.ok && found.detail.contains("eth7 ("), "{found:?}");
-        assert!(!Interfaces(Ok(Vec::new())).multicast().ok);
+        assert!(!Interfaces(Ok(Vec::new())).multicast(0).ok);
+        // People are found by beacon all the same: a broadcast gets through.
+        let found = Interfaces(Ok(vec![interface("eth7", None)])).multicast(2);
+        assert!(found.ok && found.hint.is_some(), "{found:?}");
+        assert!(found.detail.contains("2 of the others were found"), "{found:?}");
     }
 
     #[test]
