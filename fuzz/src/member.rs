@@ -469,7 +469,13 @@ impl Machine {
             self.input(Input::Tick);
             rosa.does(Input::Tick, self.now);
         }
-        panic!("Dana and Rosa cannot talk any more");
+        let log = |at: &Engine| at.history().messages(&with_dana(&to), 0, 1_000);
+        let states = |at: &Engine| -> Vec<_> {
+            let log = log(at).expect("the history is whole");
+            log.into_iter().map(|message| (message.text, message.state)).collect()
+        };
+        let (here, there) = (states(&self.dana), states(&rosa.engine));
+        panic!("Dana and Rosa cannot talk any more: {here:?}, {there:?}");
     }
 
     /// Lets everything arrive that Dana and Rosa have for each other.

@@ -71,6 +71,9 @@ impl State {
     }
 
     pub(crate) fn link_down(&mut self, cx: &mut Cx<'_>, link: LinkId) {
+        if let Some(organisation) = &mut self.organisation {
+            organisation.forget_aside(Some(link));
+        }
         if let Some(device) = self.links.down(link) {
             self.store_have(&device);
             self.heard(cx, &device);
@@ -371,9 +374,8 @@ impl State {
     /// Takes an operation and passes it on to every other neighbour.
     pub(crate) fn log_op(&mut self, cx: &mut Cx<'_>, from: Option<LinkId>, op: &wire::Op) {
         let Some(organisation) = &mut self.organisation else { return };
-        match organisation.learn(cx, op) {
-            Ok(Some(hash)) => self.tell_of(hash, from),
-            Ok(None) => {}
+        match organisation.learn_from(cx, from, op) {
+            Ok(new) => new.into_iter().for_each(|hash| self.tell_of(hash, from)),
             Err(error) => tracing::debug!(%error, "operation refused"),
         }
     }

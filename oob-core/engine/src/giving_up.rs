@@ -6,6 +6,7 @@ use crate::{
     model::{Device, LinkId, RangeSet},
     outbox::{Carries, Pending},
     record::RecordRef,
+    session::Sealing,
     state::State,
     stored::RecordError,
     sync::HaveClaim,
@@ -16,7 +17,7 @@ use oob_proto::{
     signing::SignedType,
     wire::{self, frame::Kind},
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The longest life of an envelope.
 const LONGEST_MS: u64 = 21 * 86_400_000;
@@ -229,7 +230,15 @@ impl State {
         for (to, pending) in &old {
             self.outbox.settle(cx.store, to, |other| other == pending);
         }
+        let without: BTreeSet<DeviceId> = old.iter().map(|(to, _)| *to).collect();
         self.told_expired(cx, old.into_iter())?;
+        if let Some(org) = self.org_id() {
+            for to in &without {
+                let Some(bundle) = self.directory.bundle(to) else { continue };
+                let sealing = Sealing { org: &org, identity: &self.identity, to, bundle };
+                self.peers.begin_again(&sealing);
+            }
+        }
         self.write_floor(cx);
         Ok(())
     }

@@ -175,6 +175,7 @@ impl State {
         for op in ops {
             self.log_op(cx, None, op);
         }
+        self.organisation.iter_mut().for_each(|all| all.forget_aside(None));
         Ok(Answer::Done)
     }
 
@@ -199,6 +200,7 @@ impl State {
             self.log_op(cx, None, op);
         }
         let organisation = self.organisation.as_mut().ok_or(CommandError::NoOrg)?;
+        organisation.forget_aside(None);
         organisation.refresh();
         let roster = organisation.roster();
         if let Some(known) = roster.view.devices.get(&claim.keys.id)
@@ -389,7 +391,7 @@ impl State {
         }
         let mut organisation = Organisation::new(org);
         for op in &answer.log {
-            organisation.learn(cx, op).map_err(|_| JoinError::BadAnswer)?;
+            organisation.learn_shown(cx, op).map_err(|_| JoinError::BadAnswer)?;
         }
         organisation.refresh();
         let member = self.join_org(cx, organisation, by, pending.name);
@@ -461,7 +463,7 @@ fn check_request(
 fn read_log(org: OrgId, ops: &[wire::Op]) -> Result<Organisation, OpError> {
     let mut organisation = Organisation::new(org);
     for op in ops {
-        organisation.take(op.clone())?;
+        organisation.take_shown(op.clone())?;
     }
     organisation.refresh();
     Ok(organisation)

@@ -112,11 +112,12 @@ impl Log {
             .filter_map(|place| self.places.get(place))
     }
 
-    /// Takes one checked operation; returns its place in the store, or none when it was known.
+    /// Takes one checked operation; returns its place in the store, or none when it was known. Of a bounded author so many are
+    /// taken, unless somebody else has built on it.
     pub(crate) fn insert(
         &mut self,
         checked: &CheckedOp,
-        len: usize,
+        bounded: bool,
     ) -> Result<Option<u64>, OpError> {
         if self.contains(&checked.hash) {
             return Ok(None);
@@ -130,7 +131,7 @@ impl Log {
         if header.lamport != lamport || !self.follows(header) {
             return Err(OpError::Chain);
         }
-        self.may_write(checked)?;
+        self.may_write(checked, bounded)?;
         let past = self.past_of_new(header);
         let place = u64::try_from(self.places.len()).map_err(|_| OpError::Full)?;
         self.admit_authors(checked);
@@ -140,22 +141,43 @@ impl Log {
         self.heads.insert(checked.hash);
         self.order.insert((header.lamport, checked.hash));
         self.places.push(checked.hash);
+        let len = checked.len();
         let (header, body, claim) = (header.clone(), checked.body.clone(), checked.claim.clone());
         self.entries.insert(checked.hash, Entry { header, body, claim, place, len, past });
         Ok(Some(place))
     }
 
-    /// Whether the author is known here, may write this kind, and has not written too much.
-    fn may_write(&mut self, checked: &CheckedOp) -> Result<(), OpError> {
+    /// Whether an operation would be taken if what is missing of its past were here, the highest of whose lamport times is
+    /// given.
+    pub(crate) fn would_take(&self, checked: &CheckedOp, missing: u64) -> Result<(), OpError> {
+        let header = &checked.header;
+        let here = header.parents().filter_map(|hash| self.get(hash));
+        let lamport = here.map(|entry| entry.header.lamport).max().unwrap_or(0).max(missing);
+        if lamport.checked_add(1) != Some(header.lamport) || !self.follows(header) {
+            return Err(OpError::Chain);
+        }
+        self.permits(checked, true)
+    }
+
+    /// Whether the author is known here, may write this kind, and, if bounded, has not written too much; counts it if so.
+    fn may_write(&mut self, checked: &CheckedOp, bounded: bool) -> Result<(), OpError> {
+        self.permits(checked, bounded)?;
+        if let Some((_, written)) = self.authors.get_mut(&checked.header.author) {
+            written.all = written.all.saturating_add(1);
+            let unknown = usize::from(checked.body.is_none());
+            written.unknown = written.unknown.saturating_add(unknown);
+        }
+        Ok(())
+    }
+
+    fn permits(&self, checked: &CheckedOp, bounded: bool) -> Result<(), OpError> {
         if self.places.len() >= OPS {
             return Err(OpError::Full);
         }
         if matches!(checked.body, Some(Kind::Genesis(_))) {
             return Ok(());
         }
-        let invite_stands = self.names_invite(checked);
-        let (kind, written) =
-            self.authors.get_mut(&checked.header.author).ok_or(OpError::Stranger)?;
+        let (kind, written) = self.authors.get(&checked.header.author).ok_or(OpError::Stranger)?;
         let may = match (*kind, &checked.body) {
             (_, None) => true,
             (
@@ -166,7 +188,7 @@ impl Log {
             (Author::Person, Some(Kind::Device(_))) => checked.claim.is_some(),
             (Author::Person, Some(Kind::DeviceRevoke(_))) => true,
             (Author::Device, Some(Kind::EpochKey(_))) => true,
-            (Author::Device, Some(Kind::InviteRedeemed(_))) => invite_stands,
+            (Author::Device, Some(Kind::InviteRedeemed(_))) => self.names_invite(checked),
             _ => false,
         };
         if !may {
@@ -176,11 +198,9 @@ impl Log {
         let most = if *kind == Author::Person { OPS_PER_PERSON } else { OPS_PER_AUTHOR };
         let full =
             written.all >= most || written.unknown.saturating_add(unknown) > UNKNOWN_PER_AUTHOR;
-        if *kind != Author::Admin && full {
+        if bounded && *kind != Author::Admin && full {
             return Err(OpError::Full);
         }
-        written.all = written.all.saturating_add(1);
-        written.unknown = written.unknown.saturating_add(unknown);
         Ok(())
     }
 

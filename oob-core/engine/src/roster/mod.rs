@@ -1,5 +1,6 @@
 //! The organisation's signed log and what it makes of people and devices (docs/protocol.md, section 3).
 
+mod aside;
 mod author;
 mod claim;
 mod judge;
@@ -14,9 +15,10 @@ pub(crate) use op::{Circle, OpError, check};
 
 use crate::{
     cx::Cx,
-    model::Ring,
+    model::{LinkId, Ring},
     stored::{self, RecordError},
 };
+use aside::Aside;
 use judge::judge;
 use log::Log;
 use oob_crypto::{PublicKey, device_id};
@@ -25,6 +27,7 @@ use oob_proto::{
     wire::{self, op_body::Kind},
 };
 use oob_store::Store;
+use op::CheckedOp;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the log says of an epoch.
@@ -44,11 +47,13 @@ pub(crate) struct Organisation {
     log: Log,
     roster: Roster,
     stale: bool,
+    aside: Aside,
 }
 
 impl Organisation {
     pub(crate) fn new(id: OrgId) -> Self {
-        Self { id, log: Log::new(id), roster: Roster::default(), stale: true }
+        let (log, roster, aside) = (Log::new(id), Roster::default(), Aside::default());
+        Self { id, log, roster, stale: true, aside }
     }
 
     /// Loads and checks the log again, as if it had just come.
@@ -62,7 +67,7 @@ impl Organisation {
             next = last.saturating_add(1);
             for (_, bytes) in page {
                 let op: wire::Op = stored::decode(&bytes, AREA)?;
-                organisation.take(op).map_err(|_| RecordError::Unreadable { area: AREA })?;
+                organisation.take_shown(op).map_err(|_| RecordError::Unreadable { area: AREA })?;
             }
         }
         organisation.refresh();
@@ -76,10 +81,23 @@ impl Organisation {
             return Ok(None);
         }
         let checked = check(&self.id, op)?;
-        let hash = checked.hash;
-        let place = self.log.insert(&checked, checked.op.encoded_len())?;
+        self.insert(&checked, true)
+    }
+
+    /// The same of a log that is whole, of which nobody's share is counted: the own one, or that of who admits this device.
+    pub(crate) fn take_shown(&mut self, op: wire::Op) -> Result<Option<(u64, OpHash)>, OpError> {
+        let checked = check(&self.id, op)?;
+        self.insert(&checked, false)
+    }
+
+    fn insert(
+        &mut self,
+        checked: &CheckedOp,
+        bounded: bool,
+    ) -> Result<Option<(u64, OpHash)>, OpError> {
+        let place = self.log.insert(checked, bounded)?;
         self.stale |= place.is_some();
-        Ok(place.map(|place| (place, hash)))
+        Ok(place.map(|place| (place, checked.hash)))
     }
 
     /// Checks one operation and stores it in the pending batch; returns its hash if it is new.
@@ -93,6 +111,72 @@ impl Organisation {
             cx.store.put(&stored::log(), place, &op.encode_to_vec());
         }
         Ok(taken.map(|(_, hash)| hash))
+    }
+
+    /// The same of an operation that somebody sent, with what it builds on where that was over its author's bound; returns the
+    /// hashes of what is new, parents first.
+    pub(crate) fn learn_from(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: Option<LinkId>,
+        op: &wire::Op,
+    ) -> Result<Vec<OpHash>, OpError> {
+        if op::hash_of(op).is_some_and(|hash| self.log.contains(&hash)) {
+            return Ok(Vec::new());
+        }
+        let checked = check(&self.id, op.clone())?;
+        let mut new = Vec::new();
+        match self.insert(&checked, true) {
+            Ok(taken) => new.extend(taken.map(|(place, _)| (place, checked))),
+            Err(OpError::Orphan) => {
+                let (log, aside) = (&self.log, &mut self.aside);
+                let past = aside.past_of(from, &checked, |hash| log.contains(hash));
+                let past = past.ok_or(OpError::Orphan)?;
+                // Nobody vouches for what is one's own.
+                let mut authors = past.iter().map(|op| op.header.author);
+                if authors.any(|author| author == checked.header.author) {
+                    aside.put(from, checked);
+                    return Err(OpError::Full);
+                }
+                let lamport = past.iter().map(|op| op.header.lamport).max().unwrap_or(0);
+                if let Err(error) = log.would_take(&checked, lamport) {
+                    if matches!(error, OpError::Full) {
+                        aside.put(from, checked);
+                    }
+                    return Err(error);
+                }
+                for op in past.into_iter().chain([checked]) {
+                    self.aside.remove(from, &op.hash);
+                    match self.insert(&op, false) {
+                        Ok(taken) => new.extend(taken.map(|(place, _)| (place, op))),
+                        Err(error) => tracing::debug!(%error, "operation refused with its past"),
+                    }
+                }
+            }
+            Err(error) => {
+                if matches!(error, OpError::Full) {
+                    self.aside.put(from, checked);
+                }
+                return Err(error);
+            }
+        }
+        for (place, checked) in &new {
+            cx.store.put(&stored::log(), *place, &checked.op.encode_to_vec());
+        }
+        Ok(new.into_iter().map(|(_, checked)| checked.hash).collect())
+    }
+
+    /// Forgets what a neighbour sent that is gone, or that somebody showed who has nothing more to show.
+    pub(crate) fn forget_aside(&mut self, from: Option<LinkId>) {
+        self.aside.forget(from);
+    }
+
+    /// Takes an operation of a log that is shown whole, see [`Self::take_shown`], and stores it.
+    pub(crate) fn learn_shown(&mut self, cx: &mut Cx<'_>, op: &wire::Op) -> Result<(), OpError> {
+        if let Some((place, _)) = self.take_shown(op.clone())? {
+            cx.store.put(&stored::log(), place, &op.encode_to_vec());
+        }
+        Ok(())
     }
 
     /// Goes on counting versions of the roster from another's, so that readers see that it changed.

@@ -80,6 +80,13 @@ pub(crate) struct CheckedOp {
     pub(crate) op: wire::Op,
 }
 
+impl CheckedOp {
+    /// Its encoded length.
+    pub(crate) fn len(&self) -> usize {
+        self.op.encoded_len()
+    }
+}
+
 /// Returns the hash an operation would have, before anything else is looked at.
 pub(crate) fn hash_of(op: &wire::Op) -> Option<OpHash> {
     op.header.as_ref().map(|header| op_hash(&header.payload))

@@ -11,7 +11,9 @@ use crate::{
     model::{self},
     stored::{self, RecordError},
 };
-use oob_crypto::{OLM_PREKEY, PairSession, Plain, Prekey, envelope::release_of, open_first_flight};
+use oob_crypto::{
+    BundleSecrets, OLM_PREKEY, PairSession, Plain, Prekey, envelope::release_of, open_first_flight,
+};
 use oob_proto::{BundleId, DeviceId, Incarnation, Message, OrgId, wire};
 use oob_store::Order;
 use zeroize::Zeroizing;
@@ -374,9 +376,15 @@ impl Peer {
         }
         let bundle = BundleId::try_from(message.bundle.as_slice())
             .map_err(|_| OpenError::Bad("no bundle"))?;
-        let secrets = own.get(&bundle).ok_or(OpenError::Bad("a bundle whose secrets are gone"))?;
-        let (session, bytes) = PairSession::inbound(secrets, &from.olm_id, &message.ciphertext)
-            .map_err(|_| OpenError::Bad("olm prekey message"))?;
+        // The channel may be to a newer bundle than the session, whose first messages its author gave up.
+        let begin = |secrets: &BundleSecrets| {
+            PairSession::inbound(secrets, &from.olm_id, &message.ciphertext).ok()
+        };
+        let (session, bytes) = own
+            .get(&bundle)
+            .and_then(begin)
+            .or_else(|| own.find(begin))
+            .ok_or(OpenError::Bad("olm prekey message"))?;
         self.sessions.push(Olm {
             session,
             id: *id,

@@ -79,26 +79,52 @@ impl Peers {
     }
 }
 
+impl Peers {
+    /// Begins another session with a device if it has never answered on the one that is sent on: what that began with was
+    /// given up, and the secrets it was made to may be gone by the time it is answered. The old one still opens answers.
+    pub(crate) fn begin_again(&mut self, with: &Sealing<'_>) {
+        let Some(peer) = self.peers.get_mut(with.to) else { return };
+        let unanswered = peer.session_to_send(with).is_ok_and(|olm| {
+            olm.ours && olm.next_out > 0 && olm.begun_in.is_none() && !olm.session.is_answered()
+        });
+        if unanswered && peer.begin(with).is_ok() {
+            peer.dirty = true;
+        }
+    }
+}
+
 impl Peer {
+    fn begin(&mut self, with: &Sealing<'_>) -> Result<(), SealError> {
+        let session = PairSession::outbound(&with.identity.olm, with.bundle);
+        let session = session.map_err(|_| SealError::Keys)?;
+        let id = session.id();
+        let last = (Incarnation(0), 0);
+        self.sessions.push(Olm {
+            session,
+            id,
+            ours: true,
+            next_out: 0,
+            next_in: 0,
+            last,
+            retired: false,
+            begun_in: None,
+        });
+        let many = self.sessions.len().saturating_sub(SESSIONS);
+        self.sessions.drain(..many);
+        Ok(())
+    }
+
     /// The session to send on: of all, the one whose initiator has the lower DeviceId, so that after a simultaneous
     /// first contact both sides settle on the same; the newest of those.
     fn session_to_send(&mut self, with: &Sealing<'_>) -> Result<&mut Olm, SealError> {
-        if self.sessions.iter().all(|olm| olm.retired) {
-            let session = PairSession::outbound(&with.identity.olm, with.bundle)
-                .map_err(|_| SealError::Keys)?;
-            let id = session.id();
-            self.sessions.push(Olm {
-                session,
-                id,
-                ours: true,
-                next_out: 0,
-                next_in: 0,
-                last: (Incarnation(0), 0),
-                retired: false,
-                begun_in: None,
-            });
-            let many = self.sessions.len().saturating_sub(SESSIONS);
-            self.sessions.drain(..many);
+        // One that nothing was sent on yet is made anew: there may be a newer bundle than when it was begun.
+        let unused =
+            |olm: &Olm| olm.ours && olm.next_out == 0 && !olm.retired && !olm.session.is_answered();
+        let begins =
+            self.sessions.iter().all(|olm| olm.retired) || self.sessions.iter().any(unused);
+        self.sessions.retain(|olm| !unused(olm));
+        if begins {
+            self.begin(with)?;
         }
         let lower_is_ours = with.identity.device < *with.to;
         let best = self.sessions.iter().rposition(|olm| !olm.retired && olm.ours == lower_is_ours);

@@ -247,6 +247,27 @@ fn a_hole_that_was_given_up_does_not_hold_up_what_follows() {
     assert_eq!(world.texts(2, 0), ["before", "in time"]);
 }
 
+/// The first messages to somebody who stayed away were given up. What followed was made to secrets that the addressee looked
+/// for under a newer bundle, or had no more: nothing that was written afterwards was ever read.
+#[test]
+fn whoever_stayed_away_longer_than_a_message_lives_reads_what_comes_later() {
+    for (away, expected) in [(7, &["in time", "after"][..]), (40, &["after"])] {
+        let mut world = World::organisation(&["Dana", "Rosa"]);
+        world.send(0, 1, "lost");
+        world.pass(8 * DAY_MS);
+        world.pass(7 * DAY_MS);
+        world.send(0, 1, "in time");
+        for _ in 0..away {
+            world.pass(DAY_MS);
+        }
+        world.connect(0, 1);
+        world.settle();
+        world.send(0, 1, "after");
+        world.rest();
+        assert_eq!(world.texts(1, 0), expected, "{away} days later");
+    }
+}
+
 #[test]
 fn a_record_said_to_be_older_than_its_life_is_not_carried() {
     let mut world = acquainted(&["Dana", "Sam", "Rosa"]);

@@ -3,8 +3,9 @@
 use crate::world::{Flying, World, pass};
 use oob_crypto::{SigningKey, signed::sign};
 use oob_engine::{
+    effect::Answer,
     envelope::{Screened, VerifiedEnvelope},
-    input::{Arrived, Input, LinkId},
+    input::{Arrived, Command, Input, LinkId},
     model::MessageState,
 };
 use oob_proto::{
@@ -251,4 +252,75 @@ fn nobody_can_say_of_others_records_that_they_are_gone() {
         world.settle();
         assert_eq!(world.texts(2, 0).len() as u64, left);
     }
+}
+
+/// A person writes as many operations of no meaning as the log takes of one, and others, as many again, at another device.
+/// Each of the two refused what the other had taken, and with it, as orphans, everything that built on it: the log was in two
+/// for good, and nobody on one side heard any more who was admitted or taken out on the other.
+#[test]
+fn one_who_writes_too_much_does_not_part_two_others() {
+    let mut world = World::organisation(&["Dana", "Sam", "Mallory"]);
+    let mut more = World::new(&["Eli"]);
+    world.devices.append(&mut more.devices);
+    let with_sam = world.connect(0, 1);
+    world.settle();
+    world.cut(with_sam);
+    let ops = meaningless(&mut world, 2, 64);
+    for (victim, ops) in [(0, &ops[..32]), (1, &ops[32..])] {
+        let link = world.connect(2, victim);
+        world.settle();
+        for op in ops {
+            say(&mut world, 2, victim, link, Kind::Log(op.clone()));
+        }
+        world.flying.clear();
+        world.cut(link);
+        assert!(world.engine(victim).log_len() > 32, "control: they were taken");
+    }
+    let invite = world.invite(0);
+    let link = world.connect(0, 1);
+    world.settle();
+    world.join(3, 1, &invite).expect("Sam has heard of the invitation");
+    world.settle();
+    assert_eq!(world.roster_names(0), world.roster_names(1), "Dana has heard of Eli");
+    assert_eq!(world.engine(0).roster_hash(), world.engine(1).roster_hash());
+    // They are here to stay.
+    world.cut(link);
+    let before = world.engine(1).roster_hash();
+    world.kill(1);
+    world.start(1);
+    assert_eq!(world.engine(1).roster_hash(), before);
+    world.connect(1, 3);
+    world.settle();
+    assert_eq!(world.engine(3).roster_hash(), before);
+}
+
+/// Operations of a kind that nobody knows, each the first of another life of somebody's own key.
+fn meaningless(world: &mut World, author: usize, count: u32) -> Vec<wire::Op> {
+    let org = world.engine(author).snapshot().org.as_ref().unwrap().id;
+    let Ok(Answer::Show(show)) = world.command(author, Command::JoinShow) else { panic!() };
+    let parent = show.ops.last().unwrap().header.as_ref().unwrap().payload.clone();
+    let lamport = wire::OpHeader::decode(parent.as_slice()).unwrap().lamport + 1;
+    world.kill(author);
+    let parts = world.devices[author].disk.parts();
+    let store = Store::with_backend(parts, &pass(), StdRng::seed_from_u64(1)).unwrap().store;
+    let own = store.get(&Bag::new(Area(1), &[]), 0).unwrap().unwrap();
+    let identity = wire::StoredIdentity::decode(own.as_slice()).unwrap();
+    store.close().unwrap();
+    world.start(author);
+    let key = SigningKey::from_secret(&identity.uik.try_into().unwrap());
+    let one = |incarnation: u32| {
+        let body = [&[0xfa, 0x07, 4][..], &incarnation.to_be_bytes()].concat();
+        let header = wire::OpHeader {
+            author: key.public().to_vec(),
+            incarnation,
+            prev: vec![oob_crypto::op_hash(&parent).to_vec()],
+            lamport,
+            circle: 1,
+            body_hash: oob_crypto::body_hash(&body).to_vec(),
+            ..wire::OpHeader::default()
+        };
+        let header = sign(SignedType::Op, &org, header.encode_to_vec(), &[&key]);
+        wire::Op { header: Some(header), body }
+    };
+    (0..count).map(one).collect()
 }
