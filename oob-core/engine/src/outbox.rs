@@ -81,8 +81,14 @@ impl Carries {
 }
 
 impl Outbox {
-    /// Loads what is owed to one device.
-    pub(crate) fn load(&mut self, store: &Store, device: &DeviceId) -> Result<(), RecordError> {
+    /// Loads what is owed to one device. A batch stays in the store until none of it is owed, so of each is asked whether it
+    /// is done with.
+    pub(crate) fn load(
+        &mut self,
+        store: &Store,
+        device: &DeviceId,
+        is_done: impl Fn(&Carries) -> bool,
+    ) -> Result<(), RecordError> {
         let owed = self.by_device.entry(*device).or_default();
         let mut next = 0;
         loop {
@@ -92,14 +98,19 @@ impl Outbox {
             owed.next_batch = next;
             for (batch, bytes) in page {
                 let raw: wire::StoredOutbox = stored::decode(&bytes, "outbox")?;
-                owed.left.insert(batch, raw.items.len());
+                let mut left = 0usize;
                 for pending in Pending::all(&raw.items, batch) {
+                    if is_done(&pending.carries) {
+                        continue;
+                    }
+                    left = left.saturating_add(1);
                     let message = u64::from(pending.carries.is_message());
                     self.messages = self.messages.saturating_add(message);
                     owed.messages = owed.messages.saturating_add(message);
                     self.index.insert((pending.incarnation, pending.seq), (*device, pending.place));
                     owed.pending.push_back(pending);
                 }
+                owed.left.insert(batch, left);
             }
         }
     }

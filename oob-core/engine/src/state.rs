@@ -10,7 +10,7 @@ use crate::{
     epochs::{Epochs, Rotation},
     holders::Holders,
     model::{Device, Now, Ring},
-    outbox::Outbox,
+    outbox::{Carries, Outbox},
     own::{Identity, Life, Membership},
     post::Post,
     releases::Releases,
@@ -211,7 +211,13 @@ impl State {
         for life in lives {
             self.custody.load(store, &device.id, life)?;
         }
-        self.outbox.load(store, &device.id)?;
+        let Self { outbox, conversations, .. } = self;
+        outbox.load(store, &device.id, |carries| match carries {
+            Carries::Message { conversation, life, body_seq, .. } => {
+                conversations.is_done(conversation, &device.id, *life, *body_seq)
+            }
+            Carries::Ack { .. } => false,
+        })?;
         let known = stored::read(store, &stored::neighbour(&device.id), stored::ONLY, "neighbour")?;
         if let Some(known) = known {
             self.remember_have(&device.id, &known);

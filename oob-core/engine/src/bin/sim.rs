@@ -21,7 +21,7 @@ Usage: sim [OPTIONS]
   --nodes N         devices in each, 3 to 64 [default: 10]
   --minutes N       virtual minutes before everything is healed, 2 to 1440 [default: 10]
   --messages N      messages that are tried at least [default: 1400]
-  --hostile N       hostile devices in each seed [default: none to two, as the seed has it]
+  --hostile N       hostile devices in each seed, or `drawn`: none to two, as the seed has it [default: 0]
   --vice NAME       the one thing they do: flood, replay, equivocate, withhold, reseal, forge, lie, past or future
   --jobs N          how many seeds run at a time [default: as many as there are cores]
   --control NAME    take a safeguard away: duplicates, durable, repair, gone or signatures
@@ -142,7 +142,10 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Option<Asked>, String> {
             "--minutes" => asked.settings.minutes = number(value()?)?,
             "--nodes" => asked.settings.nodes = size(value()?)?,
             "--messages" => asked.settings.messages = size(value()?)?,
-            "--hostile" => asked.settings.hostile = Some(size(value()?)?),
+            "--hostile" => {
+                let many = value()?;
+                asked.settings.hostile = if many == "drawn" { None } else { Some(size(many)?) };
+            }
             "--vice" => {
                 let name = value()?;
                 let vice = Vice::parse(&name).ok_or_else(|| format!("no vice {name}"))?;
@@ -152,6 +155,10 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Option<Asked>, String> {
             "--control" => {
                 let name = value()?;
                 asked.settings.faults = faults(&name)?;
+                if matches!(name.as_str(), "gone" | "signatures") {
+                    // What only hostile members would use.
+                    asked.settings.hostile = None;
+                }
                 asked.control = Some(name);
             }
             other => return Err(format!("unknown option {other}")),
@@ -192,7 +199,11 @@ fn progress(done: u64, all: u64, violations: u64) {
 fn complain(asked: &Asked, report: &SeedReport) {
     let Some(violation) = &report.violation else { return };
     let Settings { nodes, minutes, messages, hostile, vice, .. } = asked.settings;
-    let hostile = hostile.map(|hostile| format!(" --hostile {hostile}"));
+    let hostile = match hostile {
+        None => " --hostile drawn".to_owned(),
+        Some(0) => String::new(),
+        Some(many) => format!(" --hostile {many}"),
+    };
     let vice = vice.map(|vice| format!(" --vice {}", vice.name()));
     let control = asked.control.as_ref().map(|name| format!(" --control {name}"));
     eprintln!(
@@ -204,7 +215,7 @@ fn complain(asked: &Asked, report: &SeedReport) {
         violation.node,
         violation.what,
         report.seed,
-        hostile.unwrap_or_default(),
+        hostile,
         vice.unwrap_or_default(),
         control.unwrap_or_default(),
     );

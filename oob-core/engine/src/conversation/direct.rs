@@ -332,7 +332,7 @@ impl Direct<'_> {
         let (newly, newly_read) =
             (known.delivered.missing_from(&delivered), known.read.missing_from(&read));
         if newly.is_empty() && newly_read.is_empty() {
-            return Ok(Some(Acked { conversation, life, delivered: newly }));
+            return Ok(Some(Acked { conversation, life, delivered }));
         }
         let before = state.clone();
         let receipts = state.ours.entry(key).or_default();
@@ -343,7 +343,7 @@ impl Direct<'_> {
         let after = state.clone();
         self.all.dirty.insert(conversation);
         self.tell(cx, &conversation, life, &before, &after, &newly, &newly_read)?;
-        Ok(Some(Acked { conversation, life, delivered: newly }))
+        Ok(Some(Acked { conversation, life, delivered }))
     }
 
     /// Notes that somebody carries own messages for a device.
@@ -532,7 +532,7 @@ fn written_only(ranges: &[wire::Range], written: u64) -> RangeSet {
 pub(crate) struct Acked {
     pub(crate) conversation: ConversationId,
     pub(crate) life: Incarnation,
-    /// Newly delivered Body.seq.
+    /// Body.seq that the receipt tells of, known ones too.
     pub(crate) delivered: RangeSet,
 }
 

@@ -73,6 +73,20 @@ impl Conversations {
         Ok(conversations)
     }
 
+    /// Whether nobody needs an own message any more: the device it is for has it, or its time was over.
+    pub(crate) fn is_done(
+        &self,
+        conversation: &ConversationId,
+        to: &DeviceId,
+        life: Incarnation,
+        body_seq: u64,
+    ) -> bool {
+        let ours = self.all.get(conversation).and_then(|state| state.ours.get(&(*to, life)));
+        ours.is_some_and(|ours| {
+            ours.delivered.contains(body_seq) || ours.expired.contains(body_seq)
+        })
+    }
+
     /// Every conversation there is.
     pub(crate) fn ids(&self) -> impl Iterator<Item = &ConversationId> {
         self.all.keys()

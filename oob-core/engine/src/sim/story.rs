@@ -35,7 +35,7 @@ pub struct Settings {
     pub messages: usize,
     /// Others carry what its author cannot deliver: then devices that never see each other talk, and all hold the same.
     pub custody: bool,
-    /// Hostile devices, never the admin's; none: up to two in every other seed.
+    /// Hostile devices, never the admin's; none: up to two in every other seed. Unless asked for there are none.
     pub hostile: Option<usize>,
     /// The one thing that hostile devices do; none: two to four things each.
     pub vice: Option<Vice>,
@@ -50,7 +50,7 @@ impl Default for Settings {
             minutes: 10,
             messages: 1_400,
             custody: true,
-            hostile: None,
+            hostile: Some(0),
             vice: None,
             faults: Faults::default(),
         }

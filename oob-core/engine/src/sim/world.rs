@@ -373,7 +373,8 @@ impl World {
         for numbered in &events {
             let expected = self.nodes[node].told + 1;
             self.nodes[node].told = numbered.number;
-            if numbered.number != expected {
+            // What a hostile device forges with its own keys makes its own engine begin another life, and the numbers leap.
+            if numbered.number != expected && self.nodes[node].foe.is_none() {
                 self.fail(node, format!("event {}, expected {expected}", numbered.number));
             }
             let told = self.book.told(node, numbered);
