@@ -306,3 +306,35 @@ impl Pending {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{SeedableRng, rngs::StdRng};
+
+    /// A batch stays in the store until none of it is owed: what of it was received came back as owed with a start.
+    #[test]
+    fn what_was_received_is_owed_no_more_after_a_start() {
+        let mut store = Store::in_memory(StdRng::seed_from_u64(1)).unwrap();
+        let device = DeviceId::from([2; 32]);
+        let mut outbox = Outbox::default();
+        for seq in 1..=3 {
+            let item = wire::StoredOutboxItem { seq, body_seq: seq, ..Default::default() };
+            outbox.push(&device, item);
+        }
+        outbox.save_fresh(&mut store);
+        let is_second = |carries: &Carries| matches!(carries, Carries::Message { body_seq: 2, .. });
+        outbox.settle(&mut store, &device, |pending| is_second(&pending.carries));
+        store.commit().unwrap();
+        assert_eq!(outbox.messages(), 2);
+
+        let mut again = Outbox::default();
+        again.load(&store, &device, is_second).unwrap();
+        assert_eq!(again.messages(), 2);
+        again.settle(&mut store, &device, |_| true);
+        store.commit().unwrap();
+        let mut empty = Outbox::default();
+        empty.load(&store, &device, |_| false).unwrap();
+        assert_eq!(empty.messages(), 0, "with the last the batch goes");
+    }
+}
