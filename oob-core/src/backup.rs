@@ -9,7 +9,7 @@ use crate::{
 use oob_store::{Contents, CopyKind, CopyWriter, Passphrase, Store, StoreError};
 use std::{
     fs::{self, File, OpenOptions},
-    io::BufWriter,
+    io::{self, BufWriter},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::SystemTime,
@@ -90,9 +90,10 @@ pub(crate) fn write(
     // A backup of an identity that is made for it would be of nobody.
     let engine = home::open_or_make(Home { name: None, ..home }, config)?.engine;
     let mut options = OpenOptions::new();
-    let out = options.write(true).create_new(true).mode(0o600).open(file)?;
+    let out = options.write(true).create_new(true).mode(0o600).open(file);
+    let made = out.is_ok();
     let written = (|| {
-        let about = engine.about(home::now());
+        let (out, about) = (out?, engine.about(home::now()));
         let out = BufWriter::with_capacity(WRITE, out);
         let mut to = CopyWriter::backup(out, passphrase, config.kdf, about, &mut home::rng())?;
         let all = engine.records();
@@ -103,7 +104,7 @@ pub(crate) fn write(
         File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
         Ok::<_, Error>(BackupInfo::of(&contents))
     })();
-    if written.is_err() {
+    if written.is_err() && made {
         // Half a backup is none; it was made here a moment ago.
         let _ = fs::remove_file(file);
     }
@@ -149,11 +150,14 @@ pub(crate) fn recover(home: &Home) -> Result<Recovered, Error> {
             return Err(Error::new(ErrorKind::NotDamaged, "the store opens, and is whole"));
         }
         Err(
-            StoreError::Damaged { .. }
-            | StoreError::RolledBack { .. }
-            | StoreError::Foreign { .. }
-            | StoreError::Io { .. },
+            StoreError::Damaged { .. } | StoreError::RolledBack { .. } | StoreError::Foreign { .. },
         ) => {}
+        // Who may not read it is not helped by an older one.
+        Err(StoreError::Io { ref source, .. })
+            if !matches!(
+                source.kind(),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+            ) => {}
         Err(error) => return Err(error.into()),
     }
     let restored = Store::recover(folder, passphrase, home::rng())?;

@@ -90,7 +90,7 @@ async fn a_network_task_that_fails_is_begun_again_and_the_store_goes_on_meanwhil
     sam.shutdown().await.unwrap();
 
     // The copy is in the home, and the next run knows it: the same bytes are passed over.
-    let copies: Vec<_> = fs::read_dir(folder.path().join("home/quarantine")).unwrap().collect();
+    let copies: Vec<_> = fs::read_dir(folder.path().join("home/evidence")).unwrap().collect();
     assert_eq!(copies.len(), 1);
     assert_eq!(fs::read(copies[0].as_ref().unwrap().path()).unwrap(), b"poison");
     let sam = on_disk(&folder.path().join("home"), "Sam").spawn().await.unwrap();

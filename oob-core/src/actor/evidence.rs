@@ -15,9 +15,9 @@ const COPIES: usize = 64;
 /// Longest mark read: it has one line.
 const MARK_BYTES: u64 = 300;
 
-/// Where copies are.
+/// Where copies are: not where stores are put aside, which nobody may be told to delete.
 pub(crate) fn folder(home: &Path) -> PathBuf {
-    home.join("quarantine")
+    home.join("evidence")
 }
 
 /// Where it stands why the rules stopped.

@@ -246,12 +246,13 @@ fn decide(
             if novelty == Novelty::Known {
                 return Fate::ends(Verdict::Ignore);
             }
-            if memory.budgets.take(from, Some(author), now) && novelty == Novelty::New {
+            let room = memory.budgets.take(from, Some(author), now);
+            if room && novelty == Novelty::New {
                 Fate { verdict: Verdict::Accept, for_rules: Some(arrived) }
             } else {
                 // What its author gives us itself is not passed on so fast, but it is ours to have; what is too old to tell
-                // by the snapshot, too.
-                let own = neighbour == Some(author) || novelty == Novelty::Old;
+                // by the snapshot, too, as fast as anything.
+                let own = neighbour == Some(author) || (room && novelty == Novelty::Old);
                 Fate { verdict: Verdict::Ignore, for_rules: own.then_some(arrived) }
             }
         }

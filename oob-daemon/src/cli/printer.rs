@@ -184,7 +184,7 @@ impl Printer {
 }
 
 /// Writes a path so that a shell reads it as one word.
-fn shell_word(path: &str) -> String {
+pub(super) fn shell_word(path: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%".contains(c);
     if !path.is_empty() && path.chars().all(plain) {
         path.to_owned()

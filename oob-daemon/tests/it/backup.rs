@@ -155,4 +155,9 @@ fn a_damaged_store_goes_back_to_its_snapshot_and_loses_nothing_that_others_have_
         checks["checks"].as_array().unwrap().iter().find(|check| check["name"] == "copies");
     let detail = copies.unwrap()["detail"].as_str().unwrap();
     assert!(detail.contains("put aside"), "{detail}");
+    // What was put aside is no evidence of a fault, which people are told to delete.
+    let faults = checks["checks"].as_array().unwrap();
+    let faults = faults.iter().find(|check| check["name"] == "faults").unwrap();
+    assert_eq!(faults["ok"], true, "{faults}");
+    assert!(faults["hint"].is_null(), "{faults}");
 }

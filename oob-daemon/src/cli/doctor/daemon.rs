@@ -1,6 +1,6 @@
 //! The daemon: whether it runs and answers, and whether anybody is in reach of it.
 
-use super::{advice, fine, wrong};
+use super::{super::printer::shell_word, advice, fine, wrong};
 use crate::{
     failure::Failure,
     place,
@@ -203,9 +203,10 @@ pub(super) fn faults(home: &Home, told: Option<&Told>) -> Check {
 }
 
 fn report(home: &Home) -> String {
-    let path = home.path().display();
+    let word = |name: &str| shell_word(&home.path().join(name).display().to_string());
+    let [log, fault, evidence] = ["oob.log", "fault", "evidence"].map(word);
     format!(
-        "for whoever looks after oob: {path}/oob.log and {path}/quarantine; when they have them: rm -rf {path}/fault {path}/quarantine"
+        "for whoever looks after oob: {log} and {evidence}; when they have them: rm -rf {fault} {evidence}"
     )
 }
 
@@ -277,8 +278,8 @@ mod tests {
         assert!(!faults(&home, Some(&told)).ok);
         // Without a daemon the home still tells.
         fs::write(dir.path().join("fault"), "1700000000000 a defect in the rules\n").unwrap();
-        fs::create_dir(dir.path().join("quarantine")).unwrap();
-        fs::write(dir.path().join("quarantine/gossip-00"), "x").unwrap();
+        fs::create_dir(dir.path().join("evidence")).unwrap();
+        fs::write(dir.path().join("evidence/gossip-00"), "x").unwrap();
         let found = faults(&home, None);
         assert!(found.detail.contains("a defect in the rules"), "{found:?}");
         assert!(found.detail.contains("1 things that came from outside"), "{found:?}");
