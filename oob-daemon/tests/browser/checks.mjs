@@ -169,11 +169,7 @@ async function older_messages_come_on_asking_and_the_view_stays({ dana, sam, pag
   await newer.click();
   await page.page.waitForFunction(() => !document.querySelector(".newer:not([hidden])"));
   assert.ok(await at_end());
-  while (await page.page.getByRole("button", { name: "Earlier messages" }).isVisible()) {
-    const now = await count();
-    await page.page.getByRole("button", { name: "Earlier messages" }).click();
-    await page.page.waitForFunction((now) => document.querySelectorAll(".message").length > now, now);
-  }
+  while (await earlier_messages(page));
   assert.equal(await first.textContent(), "first");
   await page.close();
 }
@@ -301,7 +297,7 @@ async function what_was_said_while_the_daemon_was_not_heard_is_there_afterwards(
   await page.shows("meanwhile 69");
   await lost.waitFor({ state: "detached" });
   // No hole: what did not come is read on going back.
-  await page.page.getByRole("button", { name: "Earlier messages" }).click();
+  await earlier_messages(page);
   await page.shows("meanwhile 0");
   await page.page.waitForFunction(() => {
     const numbers = [...document.querySelectorAll(".message .text")].map((one) => /^meanwhile (\d+)$/.exec(one.textContent)?.[1]);
@@ -514,6 +510,22 @@ async function a_lost_daemon_is_said_and_a_new_one_wants_a_new_way_in({ dana, pa
   await again.close();
   // A browser complains of each connection that was refused, so here the page is closed without asking it.
   await page.context.close();
+}
+
+/**
+ * Asks for earlier messages by their button and waits for them; false where there are none. Without a mouse: its way to
+ * the button scrolls, which asks as well, and the button may be gone before it is pressed.
+ */
+async function earlier_messages(page) {
+  const button = page.page.getByRole("button", { name: "Earlier messages" });
+  if (!(await button.isVisible())) return false;
+  const now = await page.get(".message").count();
+  await button.dispatchEvent("click");
+  await page.page.waitForFunction(
+    (now) => document.querySelectorAll(".message").length > now || document.querySelector(".earlier")?.hidden,
+    now,
+  );
+  return true;
 }
 
 /** Presses a key until what has the focus begins with these words. */
