@@ -4,7 +4,7 @@
 //! lock       the number of the process that has the store open
 //! keyring    the root key under the passphrase, the last checkpoint
 //! slots      keys that can be destroyed
-//! store/     the records
+//! store/     the records; among sled's files the journal in front of it, so that both are copied and put aside as one
 //! reserve    room for deletions on a full disk
 //! making     only while a store is being made, so that a half-made one is not taken for a lost one
 //! trial/     only while a store that was not closed in peace is being looked at
@@ -50,6 +50,11 @@ impl Home {
 
     pub(crate) fn store(&self) -> PathBuf {
         self.dir.join("store")
+    }
+
+    /// Where the journal lies in a folder of records.
+    pub(crate) fn journal_in(store: &Path) -> PathBuf {
+        store.join("journal")
     }
 
     pub(crate) fn reserve(&self) -> PathBuf {

@@ -58,3 +58,7 @@ pub const RESTORE_RECORDS: usize = 2_048;
 
 /// Bytes put back in one commit, for copies of large records.
 pub const RESTORE_BYTES: usize = 8 << 20;
+
+/// Bytes of each half of the journal: some hundred commits one at a time, so that what they all write anew reaches the tree
+/// once; and little enough that both tables in memory and the reading of the file at opening cost next to nothing.
+pub const JOURNAL_HALF_BYTES: usize = 2 << 20;

@@ -12,14 +12,15 @@ use std::time::{Duration, Instant};
 use rand_core::CryptoRng;
 
 use crate::backend::{
-    Backend, Batch, FileCells, KeyRange, Kv, Parts, Reader, SledTree, free_bytes,
+    Backend, BackendError, Batch, FileCells, JournalFile, Journaled, KeyRange, Kv, Parts, Reader,
+    SledTree, free_bytes,
 };
 use crate::bag::KeyClass;
 use crate::error::StoreError;
 use crate::home::{Home, Lock};
 use crate::keyring::Keyring;
 use crate::keys::{Address, Keys, address, seq_of};
-use crate::limits::FREE_BYTES;
+use crate::limits::{FREE_BYTES, JOURNAL_HALF_BYTES};
 use crate::passphrase::{Kdf, Passphrase};
 use crate::pending::Pending;
 use crate::reserve::Reserve;
@@ -75,7 +76,7 @@ impl Store {
         }
         home.begin()?;
         let parts = Parts {
-            tree: Box::new(SledTree::open(&home.store())?),
+            tree: Box::new(journaled(&home.store())?),
             slots: Box::new(
                 FileCells::create(&home.slots()).map_err(StoreError::io("make key slots"))?,
             ),
@@ -222,6 +223,7 @@ fn make(
     let ledger = Ledger { store: keyring.store, number: 0, tally: Tally::default() };
     let mark = Mark { store: ledger.store, number: 0 };
     let slots = Slots::create(parts.slots, keys.slot.clone(), mark, &mut *rng)?;
+    parts.tree.ready()?;
     parts.tree.apply(&Batch { writes: vec![ledger_record(&keys, ledger, &mut *rng)] })?;
     parts.tree.sync()?;
     let checked = Checked { ledger, directory: Directory::default() };
@@ -259,7 +261,7 @@ fn look_first(
             return Ok(());
         }
     };
-    let mut tree = SledTree::open(&trial.0)?;
+    let mut tree = journaled(&trial.0)?;
     let checked = check(&*tree.reader(), unlocked, slots, mark);
     tree.close();
     checked.map(drop)
@@ -267,24 +269,33 @@ fn look_first(
 
 /// Opens the tree, if there is room for what sled writes as it opens: without it sled destroys what it opens. On a full disk
 /// it has the reserve, so that what is in the store can be read, and some of it deleted.
-fn open_tree(home: &Home, reserve: &mut Reserve) -> Result<SledTree, StoreError> {
+fn open_tree(home: &Home, reserve: &mut Reserve) -> Result<Journaled, StoreError> {
     let free = || free_bytes(&home.store()).map_err(StoreError::io("ask for room"));
 
     if free()? < FREE_BYTES && !(reserve.spend() && free()? >= FREE_BYTES) {
         return Err(StoreError::Full { free: free()?, needed: FREE_BYTES });
     }
-    Ok(SledTree::open(&home.store())?)
+    Ok(journaled(&home.store())?)
+}
+
+/// Opens the tree in a folder with the journal in front of it.
+fn journaled(store: &Path) -> Result<Journaled, BackendError> {
+    let tree = SledTree::open(store)?;
+    let journal = JournalFile::open(&Home::journal_in(store))?;
+    Journaled::open(Box::new(tree), Box::new(journal), JOURNAL_HALF_BYTES)
 }
 
 /// Checks a store and gets it ready to write.
 fn resume(
-    tree: Box<dyn Backend>,
+    mut tree: Box<dyn Backend>,
     unlocked: Unlocked,
     mut slots: Slots,
     mark: Option<Mark>,
     mut rng: Box<dyn CryptoRng + Send>,
 ) -> Result<Store, StoreError> {
     let checked = check(&*tree.reader(), &unlocked, &slots, mark)?;
+    // Before a key is destroyed: what was read may be in memory only.
+    tree.ready()?;
     let in_use = checked.directory.in_use();
     for slot in &in_use {
         slots.claim(crate::slots::pair_of(*slot));

@@ -200,6 +200,11 @@ impl Store {
         let planned = self.plan(&mut batch);
         let (moves, ledger) = self.or_fail("preparation of a commit", planned)?;
 
+        match self.tree.prepare(&batch).map_err(StoreError::from) {
+            Err(error @ StoreError::Full { .. }) => return Err(error),
+            other => self.or_fail("preparation of the records", other)?,
+        }
+
         // The order below is the whole point; see "Slot order" in docs/storage.md. A batch is never sealed under a
         // slot that a power cut could take back, and a slot is never destroyed while it opens the newest durable value.
         if self.slots.is_dirty() {
@@ -246,10 +251,12 @@ impl Store {
     /// Says whether [`Store::idle`] has anything to do. The owner calls it when nothing is queued, and at the latest
     /// [`crate::limits::IDLE_WITHIN`] after a commit that left something to do.
     pub fn needs_idle(&self) -> bool {
-        self.failed.is_none() && (self.slots.is_dirty() || self.checkpoint_is_due())
+        self.failed.is_none()
+            && (self.slots.is_dirty() || self.checkpoint_is_due() || self.tree.needs_idle())
     }
 
-    /// Makes the destruction of replaced secrets durable, and writes the checkpoint if it is due.
+    /// Makes the destruction of replaced secrets durable, writes the checkpoint if it is due, and moves some of what is in
+    /// the journal on.
     ///
     /// # Errors
     /// When the disk refuses; the store has then stopped writing.
@@ -262,6 +269,13 @@ impl Store {
         if self.checkpoint_is_due() {
             let written = self.checkpoint(None);
             self.or_fail("write of the keyring", written)?;
+        }
+        if self.tree.needs_idle() {
+            match self.tree.idle().map_err(StoreError::from) {
+                // It stays in the journal, and commits are refused before that is full.
+                Err(StoreError::Full { .. }) => {}
+                other => self.or_fail("write of records", other)?,
+            }
         }
         Ok(())
     }
@@ -302,21 +316,34 @@ impl Store {
     /// Asks for room for the pending batch. One that only deletes may have the reserve; when there is room again, the
     /// reserve is taken first.
     fn room(&mut self) -> Result<(), StoreError> {
-        let bytes = self.pending.bytes();
-        match self.tree.room(bytes) {
+        match self.settled_room() {
             Ok(()) => {
                 if let Some(reserve) = &mut self.reserve {
                     reserve.renew();
                 }
                 Ok(())
             }
-            Err(BackendError::Full { .. })
+            Err(StoreError::Full { .. })
                 if self.pending.only_deletes()
                     && self.reserve.as_mut().is_some_and(Reserve::spend) =>
             {
-                Ok(self.tree.room(bytes)?)
+                self.settled_room()
             }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks for room, and once more when no room is kept any longer for what the tree had put off.
+    fn settled_room(&mut self) -> Result<(), StoreError> {
+        let bytes = self.pending.bytes();
+        match self.tree.room(bytes) {
+            Err(BackendError::Full { .. }) => {}
+            other => return Ok(other?),
+        }
+        match self.tree.settle().map_err(StoreError::from) {
+            // As much as there is room for.
+            Ok(()) | Err(StoreError::Full { .. }) => Ok(self.tree.room(bytes)?),
+            other => self.or_fail("write of records", other),
         }
     }
 
@@ -399,7 +426,13 @@ impl Store {
         }
         let synced = match self.failed {
             Some(what) => Err(StoreError::Failed { what }),
-            None => self.slots.sync().map_err(StoreError::io("sync key slots")),
+            None => self.slots.sync().map_err(StoreError::io("sync key slots")).and_then(|()| {
+                match self.tree.settle().map_err(StoreError::from) {
+                    // What is in the journal is as durable there.
+                    Err(StoreError::Full { .. }) => Ok(()),
+                    other => other,
+                }
+            }),
         };
         self.tree.close();
         synced?;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rand_core::Rng;
 
 use super::memory::{MemoryTree, Records, overwrite, write};
-use super::{Backend, BackendError, Batch, Cells, Parts, Reader};
+use super::{Backend, BackendError, Batch, Cells, Journaled, Parts, Reader};
 
 /// A disk whose power can be cut; clones are the same disk.
 #[derive(Clone, Default)]
@@ -19,7 +19,9 @@ pub struct CrashDisk(Arc<Mutex<Disk>>);
 struct Disk {
     tree: Records,
     batches: Vec<Batch>,
-    files: [File; 2],
+    files: [File; 3],
+    /// Whether a journal stands in front of the tree.
+    journaled: bool,
     /// Writes and syncs so far.
     steps: u64,
     /// The step at which the power fails.
@@ -38,6 +40,13 @@ struct File {
 
 const SLOTS: usize = 0;
 const KEYRING: usize = 1;
+const JOURNAL: usize = 2;
+
+/// Bytes of each half of the journal: few, so that tests come to its end.
+const HALF_BYTES: usize = 16 << 10;
+
+/// What a disk writes whole or not at all.
+const SECTOR: usize = 512;
 
 impl CrashDisk {
     /// Makes an empty disk.
@@ -45,17 +54,36 @@ impl CrashDisk {
         Self::default()
     }
 
+    /// Makes an empty disk whose tree has a journal in front of it, as the store in a folder has.
+    pub fn journaled() -> Self {
+        let disk = Self::default();
+        disk.lock().journaled = true;
+        disk
+    }
+
+    /// Returns the tree without its journal.
+    pub fn bare_tree(&self) -> Box<dyn Backend> {
+        let disk = self.lock();
+        let mut records = disk.tree.clone();
+        disk.batches.iter().for_each(|batch| write(&mut records, batch));
+        Box::new(CrashTree { disk: self.clone(), live: MemoryTree::holding(records) })
+    }
+
+    /// Returns the file of the journal.
+    pub fn journal(&self) -> Box<dyn Cells> {
+        Box::new(CrashCells { disk: self.clone(), file: JOURNAL })
+    }
+
     /// Returns the parts of the store on this disk. What an earlier store had not synced must have been settled by
     /// [`CrashDisk::power_cut`].
     pub fn parts(&self) -> Parts {
-        let live = {
-            let disk = self.lock();
-            let mut records = disk.tree.clone();
-            disk.batches.iter().for_each(|batch| write(&mut records, batch));
-            records
+        let journaled = self.lock().journaled;
+        let tree = match Journaled::open(self.bare_tree(), self.journal(), HALF_BYTES) {
+            Ok(tree) if journaled => Box::new(tree),
+            _ => self.bare_tree(),
         };
         Parts {
-            tree: Box::new(CrashTree { disk: self.clone(), live: MemoryTree::holding(live) }),
+            tree,
             slots: Box::new(CrashCells { disk: self.clone(), file: SLOTS }),
             keyring: Box::new(CrashCells { disk: self.clone(), file: KEYRING }),
         }
@@ -78,8 +106,12 @@ impl CrashDisk {
         let kept = below(rng, disk.batches.len() + 1);
         let batches = std::mem::take(&mut disk.batches);
         batches.iter().take(kept).for_each(|batch| write(&mut disk.tree, batch));
-        for file in &mut disk.files {
+        for (number, file) in disk.files.iter_mut().enumerate() {
             for (offset, bytes) in std::mem::take(&mut file.pending) {
+                if number == JOURNAL {
+                    file.lose_some(offset, &bytes, rng);
+                    continue;
+                }
                 let kept = match below(rng, 4) {
                     0 => 0,
                     1 => below(rng, bytes.len() + 1),
@@ -117,10 +149,11 @@ impl CrashDisk {
             live: file.live.clone(),
             pending: Vec::new(),
         };
-        let [slots, keyring] = &disk.files;
+        let [slots, keyring, journal] = &disk.files;
         Self(Arc::new(Mutex::new(Disk {
             tree,
-            files: [file(slots), file(keyring)],
+            files: [file(slots), file(keyring), file(journal)],
+            journaled: disk.journaled,
             ..Disk::default()
         })))
     }
@@ -134,6 +167,25 @@ impl CrashDisk {
 fn below(rng: &mut impl Rng, end: usize) -> usize {
     let end = u64::try_from(end).unwrap_or(u64::MAX).max(1);
     usize::try_from(rng.next_u64() % end).unwrap_or(0)
+}
+
+impl File {
+    /// Lets all of a write survive, nothing of it, or any of its sectors, since a disk writes them in its own order.
+    fn lose_some(&mut self, offset: u64, bytes: &[u8], rng: &mut impl Rng) {
+        let kind = below(rng, 4);
+        let mut at = offset;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let end = SECTOR - usize::try_from(at % SECTOR as u64).unwrap_or(0);
+            let (sector, behind) = rest.split_at(end.min(rest.len()));
+            if kind == 0 || kind > 1 && below(rng, 2) == 0 {
+                // Memory does not refuse a write.
+                let _ = overwrite(&mut self.durable, at, sector);
+            }
+            at = at.saturating_add(sector.len() as u64);
+            rest = behind;
+        }
+    }
 }
 
 impl Disk {

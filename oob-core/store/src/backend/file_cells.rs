@@ -1,11 +1,11 @@
-//! Cells in a file.
+//! Cells in a file, and the file of the journal, which is only made when it is written to.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::Cells;
+use super::{Cells, sync_folder};
 
 /// A slot file or keyring is never longer than this: the most pairs there may be, twice 64 bytes each.
 const LONGEST: u64 = 16 << 20;
@@ -48,5 +48,55 @@ impl Cells for FileCells {
 
     fn sync(&mut self) -> io::Result<()> {
         self.0.sync_data()
+    }
+}
+
+/// The file of the journal. Opening it makes nothing.
+#[derive(Debug)]
+pub struct JournalFile {
+    path: PathBuf,
+    file: Option<FileCells>,
+    /// It was made since the last sync, and its name is not durable yet.
+    is_new: bool,
+}
+
+impl JournalFile {
+    /// Opens the file, if it is there.
+    ///
+    /// # Errors
+    /// If it is there and cannot be read and written.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = match FileCells::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            other => Some(other?),
+        };
+        Ok(Self { path: path.to_path_buf(), file, is_new: false })
+    }
+}
+
+impl Cells for JournalFile {
+    fn read(&self) -> io::Result<Vec<u8>> {
+        self.file.as_ref().map_or(Ok(Vec::new()), Cells::read)
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => {
+                self.is_new = true;
+                none.insert(FileCells::create(&self.path)?)
+            }
+        };
+        file.write(offset, bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        file.sync()?;
+        if self.is_new {
+            sync_folder(self.path.parent().unwrap_or(Path::new(".")))?;
+            self.is_new = false;
+        }
+        Ok(())
     }
 }

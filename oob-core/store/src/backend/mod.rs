@@ -1,20 +1,26 @@
 //! What a store stands on: an ordered tree of bytes, and two small files written in place.
 //!
-//! Everything above this module sees only these traits. [`SledTree`] and [`FileCells`] are the real thing,
-//! [`MemoryTree`] and [`MemoryCells`] forget everything, and [`CrashDisk`] forgets exactly what was not synced.
+//! Everything above this module sees only these traits. [`SledTree`] with [`Journaled`] in front of it and [`FileCells`] are
+//! the real thing, [`MemoryTree`] and [`MemoryCells`] forget everything, and [`CrashDisk`] forgets exactly what was not synced.
 
 mod file_cells;
+mod journal;
 mod memory;
+mod overlay;
 mod sled_tree;
 
-// Above memory, which it is made of.
+// Above journal and overlay, which it is made of.
+mod journaled;
+
+// Above memory and journaled, which it is made of.
 mod crash;
 
 use std::io;
 use std::sync::Arc;
 
 pub use crash::CrashDisk;
-pub use file_cells::FileCells;
+pub use file_cells::{FileCells, JournalFile};
+pub use journaled::Journaled;
 pub use memory::{MemoryCells, MemoryTree};
 pub use sled_tree::SledTree;
 pub(crate) use sled_tree::{free_bytes, sync_folder};
@@ -91,6 +97,24 @@ pub trait Backend: Send {
     /// [`BackendError::Full`].
     fn room(&self, bytes: u64) -> Result<(), BackendError>;
 
+    /// Gets ready to write, once what the tree holds was found whole; what was read is durable on return. Called once, before
+    /// anything else is changed.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    fn ready(&mut self) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    /// Does what must be done before a batch can be applied; nothing of the batch is written.
+    ///
+    /// # Errors
+    /// [`BackendError::Full`] if there is no room for it, and nothing has changed; after any other error as
+    /// [`Backend::apply`].
+    fn prepare(&mut self, _batch: &Batch) -> Result<(), BackendError> {
+        Ok(())
+    }
+
     /// Writes a batch, whole and in order with the batches before; readers see all of it or nothing.
     ///
     /// # Errors
@@ -102,6 +126,28 @@ pub trait Backend: Send {
     /// # Errors
     /// After any error nothing may be promised any more, and the tree must be opened again.
     fn sync(&mut self) -> Result<(), BackendError>;
+
+    /// Says whether there is work that is better done while nobody waits.
+    fn needs_idle(&self) -> bool {
+        false
+    }
+
+    /// Does some of that work.
+    ///
+    /// # Errors
+    /// [`BackendError::Full`] if there is no room for it, and nothing has changed; after any other error as
+    /// [`Backend::sync`].
+    fn idle(&mut self) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    /// Does all work that was put off, so that no room is kept for it.
+    ///
+    /// # Errors
+    /// As [`Backend::idle`].
+    fn settle(&mut self) -> Result<(), BackendError> {
+        Ok(())
+    }
 
     /// Returns a reader of this tree.
     fn reader(&self) -> Arc<dyn Reader>;

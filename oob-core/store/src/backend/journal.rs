@@ -1,0 +1,289 @@
+//! The journal: a file of two halves, written from the front, in which a batch is durable with one write and one sync.
+//!
+//! ```text
+//! record: check 16 | previous 16 | number u64 | length u32 | body
+//! body:   for each write: key length u16 | value length u32, all ones if the key is removed | key | value
+//! ```
+//! `check` is the first half of BLAKE3 over everything behind it, `previous` the check of the record before. Numbers go up by
+//! one over the whole life of the store. So a record that lies there from earlier, that was torn, or that belongs elsewhere
+//! is the end of what can be read, whatever stands behind it.
+
+use std::io;
+
+use super::{Batch, Cells};
+
+/// What stands before the body of a record.
+const HEAD: usize = 16 + 16 + 8 + 4;
+
+/// The length that stands for "no value".
+const REMOVED: u32 = u32::MAX;
+
+/// Zeros written at a time while the file gets its length.
+const BLOCK: usize = 64 * 1024;
+
+/// The last record there is, or the last one that the tree beneath holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Tip {
+    /// Its number; 0 before the first.
+    pub(super) number: u64,
+    /// Its check.
+    pub(super) check: [u8; 16],
+}
+
+impl Tip {
+    /// The tip after a batch that went past the journal.
+    pub(super) fn beyond(self) -> Self {
+        let number = self.number.saturating_add(1);
+        let mut hash = blake3::Hasher::new();
+        hash.update(&self.check).update(&number.to_be_bytes());
+        Self { number, check: half_of(&hash) }
+    }
+
+    /// Writes the tip as the tree beneath keeps it.
+    pub(super) fn to_bytes(self) -> Vec<u8> {
+        [&self.number.to_be_bytes()[..], &self.check].concat()
+    }
+
+    /// Reads what [`Self::to_bytes`] wrote.
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+        let (number, check) = bytes.split_first_chunk::<8>()?;
+        Some(Self { number: u64::from_be_bytes(*number), check: check.try_into().ok()? })
+    }
+}
+
+/// What a half of the journal holds beyond the tree beneath.
+#[derive(Debug)]
+pub(super) struct Run {
+    /// Which half.
+    pub(super) half: usize,
+    /// Where the next record goes.
+    pub(super) end: usize,
+    /// The last record.
+    pub(super) tip: Tip,
+    /// The batches, in order.
+    pub(super) batches: Vec<Batch>,
+}
+
+/// The file.
+pub(super) struct Journal {
+    cells: Box<dyn Cells>,
+    half_bytes: usize,
+    /// The bytes it has on the disk; less than both halves before it is made, or after it was cut short.
+    len: usize,
+    half: usize,
+    position: usize,
+    tip: Tip,
+    dirty: bool,
+}
+
+impl Journal {
+    /// Reads the file, which may be empty or short; returns what it holds beyond `applied`, oldest first. Writes nothing.
+    pub(super) fn open(
+        cells: Box<dyn Cells>,
+        half_bytes: usize,
+        applied: Tip,
+    ) -> io::Result<(Self, Vec<Run>)> {
+        let bytes = cells.read()?;
+        let mut halves: Vec<(usize, &[u8])> =
+            bytes.chunks(half_bytes).take(2).enumerate().collect();
+        let mut tip = applied;
+        let mut runs: Vec<Run> = Vec::new();
+        // What follows may lie in either half, and what follows that in the other.
+        for _ in 0..2 {
+            let found = halves.iter().position(|(half, bytes)| match read_run(*half, bytes, tip) {
+                Some(run) => {
+                    tip = run.tip;
+                    runs.push(run);
+                    true
+                }
+                None => false,
+            });
+            let Some(at) = found else { break };
+            halves.remove(at);
+        }
+        let (half, position) = runs.last().map_or((0, 0), |run| (run.half, run.end));
+        let len = bytes.len();
+        // What was read may be in memory only, where a process that was killed left it.
+        let dirty = !runs.is_empty();
+        Ok((Self { cells, half_bytes, len, half, position, tip, dirty }, runs))
+    }
+
+    /// Returns the last record.
+    pub(super) fn tip(&self) -> Tip {
+        self.tip
+    }
+
+    /// Returns the bytes of each half.
+    pub(super) fn half_bytes(&self) -> usize {
+        self.half_bytes
+    }
+
+    /// Returns how far the half in use is written.
+    pub(super) fn position(&self) -> usize {
+        self.position
+    }
+
+    /// Says whether the file has its place on the disk.
+    pub(super) fn is_made(&self) -> bool {
+        self.len >= self.half_bytes.saturating_mul(2)
+    }
+
+    /// Gives the file its length by writing zeros, so that a sync of it has nothing but bytes to write; durable on return.
+    pub(super) fn make(&mut self) -> io::Result<()> {
+        let zeros = [0; BLOCK];
+        let end = self.half_bytes.saturating_mul(2);
+        while self.len < end {
+            let some = zeros.get(..(end - self.len).min(BLOCK)).unwrap_or(&zeros);
+            self.cells.write(self.len as u64, some)?;
+            self.len = self.len.saturating_add(some.len());
+        }
+        self.dirty = true;
+        self.sync()
+    }
+
+    /// Says whether a record of this length has room in the half in use.
+    pub(super) fn fits(&self, record: usize) -> bool {
+        self.position.saturating_add(record) <= self.half_bytes
+    }
+
+    /// Goes on at the front of the other half, all of whose records the tree beneath must hold.
+    pub(super) fn turn(&mut self) {
+        self.half ^= 1;
+        self.position = 0;
+    }
+
+    /// Goes on behind a batch that went past the journal. The tree beneath must hold everything.
+    pub(super) fn pass(&mut self, tip: Tip) {
+        self.tip = tip;
+        self.position = 0;
+    }
+
+    /// Writes a batch behind the others; durable after [`Self::sync`].
+    pub(super) fn append(&mut self, batch: &Batch) -> io::Result<()> {
+        let number = self.tip.number.saturating_add(1);
+        let (record, check) = encode(batch, self.tip.check, number)?;
+        let at = self.half.saturating_mul(self.half_bytes).saturating_add(self.position);
+        self.dirty = true;
+        self.cells.write(at as u64, &record)?;
+        self.position = self.position.saturating_add(record.len());
+        self.tip = Tip { number, check };
+        Ok(())
+    }
+
+    /// Returns when everything appended, or read at opening, would survive a power cut.
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        if self.dirty {
+            self.cells.sync()?;
+            self.dirty = false;
+        }
+        Ok(())
+    }
+}
+
+/// Returns the bytes the record of a batch takes.
+pub(super) fn record_bytes(batch: &Batch) -> usize {
+    let write = |(key, value): &(Vec<u8>, Option<Vec<u8>>)| {
+        6 + key.len() + value.as_ref().map_or(0, Vec::len)
+    };
+    HEAD + batch.writes.iter().map(write).sum::<usize>()
+}
+
+fn encode(batch: &Batch, previous: [u8; 16], number: u64) -> io::Result<(Vec<u8>, [u8; 16])> {
+    let long = |_| io::Error::other("a batch too long for the journal");
+    let len = record_bytes(batch);
+    let mut record = Vec::with_capacity(len);
+    record.extend_from_slice(&[0; 16]);
+    record.extend_from_slice(&previous);
+    record.extend_from_slice(&number.to_be_bytes());
+    record.extend_from_slice(&u32::try_from(len - HEAD).map_err(long)?.to_be_bytes());
+    for (key, value) in &batch.writes {
+        record.extend_from_slice(&u16::try_from(key.len()).map_err(long)?.to_be_bytes());
+        let value_len = value.as_ref().map_or(Ok(REMOVED), |value| u32::try_from(value.len()));
+        record.extend_from_slice(&value_len.map_err(long)?.to_be_bytes());
+        record.extend_from_slice(key);
+        record.extend_from_slice(value.as_deref().unwrap_or_default());
+    }
+    let check = check_of(record.get(16..).unwrap_or_default());
+    record.iter_mut().zip(check).for_each(|(to, from)| *to = from);
+    Ok((record, check))
+}
+
+fn half_of(hash: &blake3::Hasher) -> [u8; 16] {
+    let mut half = [0; 16];
+    half.iter_mut().zip(hash.finalize().as_bytes()).for_each(|(to, from)| *to = *from);
+    half
+}
+
+fn check_of(bytes: &[u8]) -> [u8; 16] {
+    half_of(blake3::Hasher::new().update(bytes))
+}
+
+/// A record as it lies in the file.
+struct Record<'a> {
+    previous: [u8; 16],
+    tip: Tip,
+    body: &'a [u8],
+}
+
+/// Reads one record that is whole, and what stands behind it.
+fn split_record(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
+    let (check, rest) = bytes.split_first_chunk::<16>()?;
+    let (previous, fields) = rest.split_first_chunk::<16>()?;
+    let (number, fields) = fields.split_first_chunk::<8>()?;
+    let (length, fields) = fields.split_first_chunk::<4>()?;
+    // The length is believed only as far as there are bytes; the check covers it.
+    let (body, behind) =
+        fields.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
+    if check_of(rest.get(..HEAD - 16 + body.len())?) != *check {
+        return None;
+    }
+    let tip = Tip { number: u64::from_be_bytes(*number), check: *check };
+    Some((Record { previous: *previous, tip, body }, behind))
+}
+
+/// Reads what a half holds behind `applied`; nothing if what follows is not there.
+fn read_run(half: usize, bytes: &[u8], applied: Tip) -> Option<Run> {
+    let (mut rest, mut before) = (bytes, None::<Tip>);
+    let mut batches = Vec::new();
+    let mut end = 0;
+    while let Some((record, behind)) = split_record(rest) {
+        let follows = |tip: Tip| {
+            record.previous == tip.check && tip.number.checked_add(1) == Some(record.tip.number)
+        };
+        if before.is_some_and(|tip| !follows(tip)) {
+            break;
+        }
+        if record.tip.number > applied.number {
+            // The first of them tells whether all of them belong to this tree.
+            if batches.is_empty() && !follows(applied) {
+                return None;
+            }
+            let Some(batch) = parse_body(record.body) else { break };
+            batches.push(batch);
+        }
+        before = Some(record.tip);
+        rest = behind;
+        end = bytes.len() - rest.len();
+    }
+    let tip = before.filter(|_| !batches.is_empty())?;
+    Some(Run { half, end, tip, batches })
+}
+
+fn parse_body(mut bytes: &[u8]) -> Option<Batch> {
+    let mut batch = Batch::default();
+    while !bytes.is_empty() {
+        let (key_len, rest) = bytes.split_first_chunk::<2>()?;
+        let (value_len, rest) = rest.split_first_chunk::<4>()?;
+        let (key, rest) = rest.split_at_checked(u16::from_be_bytes(*key_len).into())?;
+        let (value, rest) = match u32::from_be_bytes(*value_len) {
+            REMOVED => (None, rest),
+            len => {
+                let (value, rest) = rest.split_at_checked(usize::try_from(len).ok()?)?;
+                (Some(value.to_vec()), rest)
+            }
+        };
+        batch.writes.push((key.to_vec(), value));
+        bytes = rest;
+    }
+    Some(batch)
+}

@@ -1,0 +1,231 @@
+//! A tree with a journal in front of it: a batch is durable with one write and one sync of a file that has its length already,
+//! and reaches the tree beneath later, together with many others.
+//!
+//! The journal has two halves. Batches go into the one and into a table in memory; when it is full, the table is put aside and
+//! they go into the other. What was put aside is written to the tree beneath in pieces, each of them synced before the next,
+//! the last one with the number of the last batch in it; only then is its half written over.
+//!
+//! Until then the journal holds every batch the tree beneath may hold in part, and an opening lays all of them over it again.
+
+use std::io;
+use std::sync::Arc;
+
+use super::journal::{Journal, Tip, record_bytes};
+use super::overlay::{Overlay, Table};
+use super::{Backend, BackendError, Batch, Cells, Reader};
+
+/// The key under which the tree beneath keeps the number of the last batch it holds. All others are 24 bytes long.
+const APPLIED: &[u8] = b"journal";
+
+/// Bytes of one piece while others wait: what the largest commit of messages writes.
+const PIECE: usize = 128 << 10;
+
+/// Bytes of one piece while nobody can do anything else anyway: at closing.
+const LAST_PIECES: usize = 512 << 10;
+
+/// A tree and the journal in front of it.
+pub struct Journaled {
+    beneath: Box<dyn Backend>,
+    journal: Journal,
+    overlay: Overlay,
+    aside: Option<Aside>,
+    /// A batch went past the journal since the last sync.
+    passed: bool,
+}
+
+/// The table on its way to the tree beneath.
+struct Aside {
+    /// The last batch in it.
+    tip: Tip,
+    /// The last key written down.
+    after: Option<Vec<u8>>,
+    /// Where the half in use may be when the next piece is due.
+    due: usize,
+    /// From one piece to the next.
+    stride: usize,
+}
+
+impl Journaled {
+    /// Puts a journal in front of a tree and reads what it holds. Writes nothing before [`Backend::ready`].
+    ///
+    /// # Errors
+    /// When either cannot be read.
+    pub fn open(
+        beneath: Box<dyn Backend>,
+        journal: Box<dyn Cells>,
+        half_bytes: usize,
+    ) -> Result<Self, BackendError> {
+        let reader = beneath.reader();
+        let applied = match reader.get(APPLIED)? {
+            Some(bytes) => Tip::parse(&bytes)
+                .ok_or_else(|| BackendError::Damaged("the journal's place is lost".into()))?,
+            None => Tip::default(),
+        };
+        let (journal, runs) = Journal::open(journal, half_bytes, applied)?;
+        let overlay = Overlay::new(reader, APPLIED);
+        let mut tree = Self { beneath, journal, overlay, aside: None, passed: false };
+        let last = runs.len();
+        for (number, run) in (1..).zip(runs) {
+            run.batches.iter().for_each(|batch| tree.overlay.write(batch));
+            if number < last {
+                tree.set_aside(run.tip);
+            }
+        }
+        Ok(tree)
+    }
+
+    fn goes_past(&self, batch: &Batch) -> bool {
+        // Much at once is not worth being written twice.
+        !self.journal.is_made() || record_bytes(batch) > self.journal.half_bytes() / 4
+    }
+
+    fn set_aside(&mut self, tip: Tip) {
+        self.overlay.freeze();
+        let pieces = self.overlay.frozen().map_or(0, |table| table.bytes()) / PIECE + 1;
+        // Done well before the half in use is full.
+        let stride = self.journal.half_bytes() / 4 * 3 / pieces;
+        self.aside = Some(Aside { tip, after: None, due: stride, stride });
+    }
+
+    /// Begins the other half, once the tree beneath holds what is in it.
+    fn turn(&mut self) -> Result<(), BackendError> {
+        while self.aside.is_some() {
+            self.write_piece(PIECE)?;
+        }
+        self.set_aside(self.journal.tip());
+        self.journal.turn();
+        Ok(())
+    }
+
+    /// Writes down a piece of what was put aside; durable on return.
+    fn write_piece(&mut self, bytes: usize) -> Result<(), BackendError> {
+        let (Some(aside), Some(table)) = (&mut self.aside, self.overlay.frozen()) else {
+            return Ok(());
+        };
+        let (mut batch, is_last) = table.piece(aside.after.as_deref(), bytes);
+        self.beneath.room(batch.bytes())?;
+        // The tree beneath must never hold part of a batch that the journal could lose.
+        self.journal.sync()?;
+        let after = batch.writes.last().map(|(key, _)| key.clone());
+        if is_last {
+            batch.writes.push((APPLIED.to_vec(), Some(aside.tip.to_bytes())));
+        }
+        self.beneath.apply(&batch)?;
+        self.beneath.sync()?;
+        if is_last {
+            self.aside = None;
+            self.overlay.thaw();
+        } else {
+            aside.after = after;
+            aside.due = aside.due.saturating_add(aside.stride);
+        }
+        Ok(())
+    }
+
+    /// Writes down everything there is; durable on return.
+    fn write_down(&mut self) -> Result<(), BackendError> {
+        loop {
+            while self.aside.is_some() {
+                self.write_piece(LAST_PIECES)?;
+            }
+            if self.overlay.active().bytes() == 0 {
+                return Ok(());
+            }
+            self.turn()?;
+        }
+    }
+}
+
+impl Backend for Journaled {
+    fn ready(&mut self) -> Result<(), BackendError> {
+        self.beneath.ready()?;
+        // What a killed process left in memory only must not decide which keys are destroyed.
+        self.journal.sync()?;
+        if self.journal.is_made() {
+            return Ok(());
+        }
+        let made = self
+            .beneath
+            .room((self.journal.half_bytes() as u64).saturating_mul(2))
+            .and_then(|()| Ok(self.journal.make()?));
+        match made {
+            // Without a journal every batch goes to the tree beneath.
+            Err(BackendError::Full { .. }) => tracing::warn!("disk is too full for a journal"),
+            Err(BackendError::Io(error)) if error.kind() == io::ErrorKind::StorageFull => {
+                tracing::warn!("disk is too full for a journal");
+            }
+            other => other?,
+        }
+        Ok(())
+    }
+
+    fn room(&self, bytes: u64) -> Result<(), BackendError> {
+        // What is not written down yet must be able to be.
+        let waiting = [Some(self.overlay.active()), self.overlay.frozen()];
+        let waiting: usize = waiting.iter().flatten().map(|table| table.bytes()).sum();
+        self.beneath.room(bytes.saturating_add(waiting as u64))
+    }
+
+    fn prepare(&mut self, batch: &Batch) -> Result<(), BackendError> {
+        if self.goes_past(batch) {
+            return self.write_down();
+        }
+        while self.aside.as_ref().is_some_and(|aside| self.journal.position() >= aside.due) {
+            self.write_piece(PIECE)?;
+        }
+        // Deletions take more in memory than in the file.
+        let weight = self.overlay.active().bytes().saturating_add(Table::cost(batch));
+        if !self.journal.fits(record_bytes(batch)) || weight > 2 * self.journal.half_bytes() {
+            self.turn()?;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, batch: &Batch) -> Result<(), BackendError> {
+        if batch.writes.is_empty() {
+            return Ok(());
+        }
+        self.prepare(batch)?;
+        if self.goes_past(batch) {
+            let tip = self.journal.tip().beyond();
+            let mut batch = batch.clone();
+            batch.writes.push((APPLIED.to_vec(), Some(tip.to_bytes())));
+            self.passed = true;
+            self.beneath.apply(&batch)?;
+            self.journal.pass(tip);
+        } else {
+            self.journal.append(batch)?;
+            self.overlay.write(batch);
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), BackendError> {
+        if self.passed {
+            self.beneath.sync()?;
+            self.passed = false;
+        }
+        Ok(self.journal.sync()?)
+    }
+
+    fn needs_idle(&self) -> bool {
+        self.aside.is_some()
+    }
+
+    fn idle(&mut self) -> Result<(), BackendError> {
+        self.write_piece(PIECE)
+    }
+
+    fn settle(&mut self) -> Result<(), BackendError> {
+        self.write_down()
+    }
+
+    fn reader(&self) -> Arc<dyn Reader> {
+        Arc::new(self.overlay.clone())
+    }
+
+    fn close(&mut self) {
+        self.overlay.close();
+        self.beneath.close();
+    }
+}
