@@ -1,19 +1,22 @@
 //! The journal: a file of two halves, written from the front, in which a batch is durable with one write and one sync.
 //!
 //! ```text
-//! record: check 16 | previous 16 | number u64 | length u32 | body
+//! record: check 16 | previous 16 | number u64 | pieces u64 | length u32 | body
 //! body:   for each write: key length u16 | value length u32, all ones if the key is removed | key | value
 //! ```
 //! `check` is the first half of BLAKE3 over everything behind it, `previous` the check of the record before. Numbers go up by
 //! one over the whole life of the store. So a record that lies there from earlier, that was torn, or that belongs elsewhere
 //! is the end of what can be read, whatever stands behind it.
+//!
+//! `pieces` is how often the tree beneath had been written to by then, so that a tree that lost the end of its own log is not
+//! taken for one that only lags behind.
 
 use std::io;
 
 use super::{Batch, Cells};
 
 /// What stands before the body of a record.
-const HEAD: usize = 16 + 16 + 8 + 4;
+const HEAD: usize = 16 + 16 + 8 + 8 + 4;
 
 /// The length that stands for "no value".
 const REMOVED: u32 = u32::MAX;
@@ -38,16 +41,30 @@ impl Tip {
         hash.update(&self.check).update(&number.to_be_bytes());
         Self { number, check: half_of(&hash) }
     }
+}
 
-    /// Writes the tip as the tree beneath keeps it.
+/// What the tree beneath says of itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Applied {
+    /// The last batch it holds.
+    pub(super) tip: Tip,
+    /// How often it was written to.
+    pub(super) pieces: u64,
+}
+
+impl Applied {
+    /// Writes this as the tree beneath keeps it.
     pub(super) fn to_bytes(self) -> Vec<u8> {
-        [&self.number.to_be_bytes()[..], &self.check].concat()
+        let Self { tip, pieces } = self;
+        [&tip.number.to_be_bytes()[..], &tip.check, &pieces.to_be_bytes()].concat()
     }
 
     /// Reads what [`Self::to_bytes`] wrote.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
-        let (number, check) = bytes.split_first_chunk::<8>()?;
-        Some(Self { number: u64::from_be_bytes(*number), check: check.try_into().ok()? })
+        let (number, rest) = bytes.split_first_chunk::<8>()?;
+        let (check, pieces) = rest.split_first_chunk::<16>()?;
+        let tip = Tip { number: u64::from_be_bytes(*number), check: *check };
+        Some(Self { tip, pieces: u64::from_be_bytes(pieces.try_into().ok()?) })
     }
 }
 
@@ -60,6 +77,8 @@ pub(super) struct Run {
     pub(super) end: usize,
     /// The last record.
     pub(super) tip: Tip,
+    /// How often the tree beneath had been written to by then.
+    pub(super) pieces: u64,
     /// The batches, in order.
     pub(super) batches: Vec<Batch>,
 }
@@ -159,9 +178,9 @@ impl Journal {
     }
 
     /// Writes a batch behind the others; durable after [`Self::sync`].
-    pub(super) fn append(&mut self, batch: &Batch) -> io::Result<()> {
+    pub(super) fn append(&mut self, batch: &Batch, pieces: u64) -> io::Result<()> {
         let number = self.tip.number.saturating_add(1);
-        let (record, check) = encode(batch, self.tip.check, number)?;
+        let (record, check) = encode(batch, self.tip.check, number, pieces)?;
         let at = self.half.saturating_mul(self.half_bytes).saturating_add(self.position);
         self.dirty = true;
         self.cells.write(at as u64, &record)?;
@@ -188,13 +207,19 @@ pub(super) fn record_bytes(batch: &Batch) -> usize {
     HEAD + batch.writes.iter().map(write).sum::<usize>()
 }
 
-fn encode(batch: &Batch, previous: [u8; 16], number: u64) -> io::Result<(Vec<u8>, [u8; 16])> {
+fn encode(
+    batch: &Batch,
+    previous: [u8; 16],
+    number: u64,
+    pieces: u64,
+) -> io::Result<(Vec<u8>, [u8; 16])> {
     let long = |_| io::Error::other("a batch too long for the journal");
     let len = record_bytes(batch);
     let mut record = Vec::with_capacity(len);
     record.extend_from_slice(&[0; 16]);
     record.extend_from_slice(&previous);
     record.extend_from_slice(&number.to_be_bytes());
+    record.extend_from_slice(&pieces.to_be_bytes());
     record.extend_from_slice(&u32::try_from(len - HEAD).map_err(long)?.to_be_bytes());
     for (key, value) in &batch.writes {
         record.extend_from_slice(&u16::try_from(key.len()).map_err(long)?.to_be_bytes());
@@ -222,6 +247,7 @@ fn check_of(bytes: &[u8]) -> [u8; 16] {
 struct Record<'a> {
     previous: [u8; 16],
     tip: Tip,
+    pieces: u64,
     body: &'a [u8],
 }
 
@@ -230,6 +256,7 @@ fn split_record(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
     let (check, rest) = bytes.split_first_chunk::<16>()?;
     let (previous, fields) = rest.split_first_chunk::<16>()?;
     let (number, fields) = fields.split_first_chunk::<8>()?;
+    let (pieces, fields) = fields.split_first_chunk::<8>()?;
     let (length, fields) = fields.split_first_chunk::<4>()?;
     // The length is believed only as far as there are bytes; the check covers it.
     let (body, behind) =
@@ -238,14 +265,15 @@ fn split_record(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
         return None;
     }
     let tip = Tip { number: u64::from_be_bytes(*number), check: *check };
-    Some((Record { previous: *previous, tip, body }, behind))
+    let pieces = u64::from_be_bytes(*pieces);
+    Some((Record { previous: *previous, tip, pieces, body }, behind))
 }
 
 /// Reads what a half holds behind `applied`; nothing if what follows is not there.
 fn read_run(half: usize, bytes: &[u8], applied: Tip) -> Option<Run> {
     let (mut rest, mut before) = (bytes, None::<Tip>);
     let mut batches = Vec::new();
-    let mut end = 0;
+    let (mut end, mut pieces) = (0, 0);
     while let Some((record, behind)) = split_record(rest) {
         let follows = |tip: Tip| {
             record.previous == tip.check && tip.number.checked_add(1) == Some(record.tip.number)
@@ -262,11 +290,12 @@ fn read_run(half: usize, bytes: &[u8], applied: Tip) -> Option<Run> {
             batches.push(batch);
         }
         before = Some(record.tip);
+        pieces = record.pieces;
         rest = behind;
         end = bytes.len() - rest.len();
     }
     let tip = before.filter(|_| !batches.is_empty())?;
-    Some(Run { half, end, tip, batches })
+    Some(Run { half, end, tip, pieces, batches })
 }
 
 fn parse_body(mut bytes: &[u8]) -> Option<Batch> {

@@ -10,11 +10,11 @@
 use std::io;
 use std::sync::Arc;
 
-use super::journal::{Journal, Tip, record_bytes};
+use super::journal::{Applied, Journal, Tip, record_bytes};
 use super::overlay::{Overlay, Table};
 use super::{Backend, BackendError, Batch, Cells, Reader};
 
-/// The key under which the tree beneath keeps the number of the last batch it holds. All others are 24 bytes long.
+/// The key under which the tree beneath keeps [`Applied`]. All others are 24 bytes long.
 const APPLIED: &[u8] = b"journal";
 
 /// Bytes of one piece while others wait: what the largest commit of messages writes.
@@ -28,6 +28,7 @@ pub struct Journaled {
     beneath: Box<dyn Backend>,
     journal: Journal,
     overlay: Overlay,
+    applied: Applied,
     aside: Option<Aside>,
     /// A batch went past the journal since the last sync.
     passed: bool,
@@ -57,13 +58,22 @@ impl Journaled {
     ) -> Result<Self, BackendError> {
         let reader = beneath.reader();
         let applied = match reader.get(APPLIED)? {
-            Some(bytes) => Tip::parse(&bytes)
+            Some(bytes) => Applied::parse(&bytes)
                 .ok_or_else(|| BackendError::Damaged("the journal's place is lost".into()))?,
-            None => Tip::default(),
+            None => Applied::default(),
         };
-        let (journal, runs) = Journal::open(journal, half_bytes, applied)?;
+        let (journal, runs) = Journal::open(journal, half_bytes, applied.tip)?;
+        // sled drops the damaged end of its log without a word. The journal may hold all of that, but a tree that was written
+        // to after it lost something is not to be relied on.
+        if let Some(expected) = runs.iter().map(|run| run.pieces).max()
+            && applied.pieces < expected
+        {
+            let found = applied.pieces;
+            let what = format!("records were written {found} times, expected {expected}");
+            return Err(BackendError::Damaged(what));
+        }
         let overlay = Overlay::new(reader, APPLIED);
-        let mut tree = Self { beneath, journal, overlay, aside: None, passed: false };
+        let mut tree = Self { beneath, journal, overlay, applied, aside: None, passed: false };
         let last = runs.len();
         for (number, run) in (1..).zip(runs) {
             run.batches.iter().for_each(|batch| tree.overlay.write(batch));
@@ -107,9 +117,11 @@ impl Journaled {
         // The tree beneath must never hold part of a batch that the journal could lose.
         self.journal.sync()?;
         let after = batch.writes.last().map(|(key, _)| key.clone());
+        self.applied.pieces = self.applied.pieces.saturating_add(1);
         if is_last {
-            batch.writes.push((APPLIED.to_vec(), Some(aside.tip.to_bytes())));
+            self.applied.tip = aside.tip;
         }
+        batch.writes.push((APPLIED.to_vec(), Some(self.applied.to_bytes())));
         self.beneath.apply(&batch)?;
         self.beneath.sync()?;
         if is_last {
@@ -188,13 +200,14 @@ impl Backend for Journaled {
         self.prepare(batch)?;
         if self.goes_past(batch) {
             let tip = self.journal.tip().beyond();
+            self.applied = Applied { tip, pieces: self.applied.pieces.saturating_add(1) };
             let mut batch = batch.clone();
-            batch.writes.push((APPLIED.to_vec(), Some(tip.to_bytes())));
+            batch.writes.push((APPLIED.to_vec(), Some(self.applied.to_bytes())));
             self.passed = true;
             self.beneath.apply(&batch)?;
             self.journal.pass(tip);
         } else {
-            self.journal.append(batch)?;
+            self.journal.append(batch, self.applied.pieces)?;
             self.overlay.write(batch);
         }
         Ok(())
@@ -217,7 +230,14 @@ impl Backend for Journaled {
     }
 
     fn settle(&mut self) -> Result<(), BackendError> {
-        self.write_down()
+        let before = self.applied.pieces;
+        self.write_down()?;
+        if self.applied.pieces > before && self.journal.is_made() {
+            // An empty batch, to say how often the tree was written to.
+            self.journal.append(&Batch::default(), self.applied.pieces)?;
+            self.journal.sync()?;
+        }
+        Ok(())
     }
 
     fn reader(&self) -> Arc<dyn Reader> {
