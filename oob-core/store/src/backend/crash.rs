@@ -61,6 +61,13 @@ impl CrashDisk {
         disk
     }
 
+    /// Returns a deep copy, as [`Self::image`], whose tree has a journal in front of it from now on.
+    pub fn with_journal(&self) -> Self {
+        let disk = self.image();
+        disk.lock().journaled = true;
+        disk
+    }
+
     /// Returns the tree without its journal.
     pub fn bare_tree(&self) -> Box<dyn Backend> {
         let disk = self.lock();
@@ -75,13 +82,25 @@ impl CrashDisk {
     }
 
     /// Returns the parts of the store on this disk. What an earlier store had not synced must have been settled by
-    /// [`CrashDisk::power_cut`].
+    /// [`CrashDisk::power_cut`]. Where the journal refuses, as [`CrashDisk::try_parts`] tells, the tree comes without it.
     pub fn parts(&self) -> Parts {
+        self.try_parts().unwrap_or_else(|_| self.with_tree(self.bare_tree()))
+    }
+
+    /// As [`CrashDisk::parts`].
+    ///
+    /// # Errors
+    /// If there is a journal and the tree does not fit to it.
+    pub fn try_parts(&self) -> Result<Parts, BackendError> {
         let journaled = self.lock().journaled;
-        let tree = match Journaled::open(self.bare_tree(), self.journal(), HALF_BYTES) {
-            Ok(tree) if journaled => Box::new(tree),
-            _ => self.bare_tree(),
-        };
+        let tree = self.bare_tree();
+        Ok(self.with_tree(match journaled {
+            true => Box::new(Journaled::open(tree, self.journal(), HALF_BYTES)?),
+            false => tree,
+        }))
+    }
+
+    fn with_tree(&self, tree: Box<dyn Backend>) -> Parts {
         Parts {
             tree,
             slots: Box::new(CrashCells { disk: self.clone(), file: SLOTS }),

@@ -11,6 +11,11 @@ use crate::{on, rng};
 /// What the store holds, secrets under their names.
 type State = BTreeMap<(u64, Vec<u8>), Vec<u8>>;
 
+/// A disk without and one with a journal.
+fn both() -> [CrashDisk; 2] {
+    [CrashDisk::new(), CrashDisk::journaled()]
+}
+
 fn bag() -> Bag {
     Bag::new(Area(1), b"messages")
 }
@@ -68,10 +73,16 @@ fn work(store: &mut Store, rng: &mut impl Rng, from: State, rounds: u64) -> (Sta
 /// overwrite, the ledger in the batch) and this fails.
 #[test]
 fn nothing_acknowledged_is_lost_at_any_write() {
+    for fresh in [CrashDisk::new, CrashDisk::journaled] {
+        nothing_is_lost_on(fresh);
+    }
+}
+
+fn nothing_is_lost_on(fresh: fn() -> CrashDisk) {
     let mut random = rng(7);
     let (mut lost_something, mut kept_something) = (0, 0);
     for cut in 0..120 {
-        let disk = CrashDisk::new();
+        let disk = fresh();
         let mut store = on(&disk, cut).unwrap();
         let mut known = State::new();
         // Three lives on one disk: what a crash leaves must also be good to go on with.
@@ -102,14 +113,14 @@ fn nothing_acknowledged_is_lost_at_any_write() {
 #[test]
 fn power_cut_while_opening_loses_nothing() {
     let mut random = rng(8);
-    for cut in 0..12 {
-        let disk = CrashDisk::new();
+    for cut in 0..36 {
+        let disk = if cut < 12 { CrashDisk::new() } else { CrashDisk::journaled() };
         let mut store = on(&disk, cut).unwrap();
-        disk.cut_after(40);
+        disk.cut_after(40 + cut / 12 * 30);
         let (acknowledged, next) = work(&mut store, &mut random, State::new(), 100);
         drop(store);
         disk.power_cut(&mut random);
-        disk.cut_after(cut);
+        disk.cut_after(cut % 12);
         drop(on(&disk, cut));
         disk.power_cut(&mut random);
         let found = state(&on(&disk, cut).unwrap());
@@ -119,98 +130,103 @@ fn power_cut_while_opening_loses_nothing() {
 
 #[test]
 fn failed_sync_stops_all_later_commits_but_not_reads() {
-    let disk = CrashDisk::new();
-    let mut store = on(&disk, 1).unwrap();
-    store.put(&bag(), 1, b"kept");
-    store.commit().unwrap();
-    store.put(&bag(), 2, b"uncertain");
-    disk.fail_next_sync();
-    assert!(matches!(store.commit(), Err(StoreError::Io { .. })));
-    store.discard();
-    store.put(&bag(), 3, b"refused");
-    assert!(matches!(store.commit(), Err(StoreError::Failed { .. })));
-    assert!(matches!(store.idle(), Err(StoreError::Failed { .. })));
-    assert_eq!(store.get(&bag(), 1).unwrap().unwrap(), b"kept");
-    assert!(matches!(store.close(), Err(StoreError::Failed { .. })));
-    disk.power_cut(&mut rng(1));
-    let store = on(&disk, 2).unwrap();
-    assert_eq!(store.get(&bag(), 1).unwrap().unwrap(), b"kept");
-    assert_eq!(store.get(&bag(), 3).unwrap(), None);
+    for disk in both() {
+        let mut store = on(&disk, 1).unwrap();
+        store.put(&bag(), 1, b"kept");
+        store.commit().unwrap();
+        store.put(&bag(), 2, b"uncertain");
+        disk.fail_next_sync();
+        assert!(matches!(store.commit(), Err(StoreError::Io { .. })));
+        store.discard();
+        store.put(&bag(), 3, b"refused");
+        assert!(matches!(store.commit(), Err(StoreError::Failed { .. })));
+        assert!(matches!(store.idle(), Err(StoreError::Failed { .. })));
+        assert_eq!(store.get(&bag(), 1).unwrap().unwrap(), b"kept");
+        assert!(matches!(store.close(), Err(StoreError::Failed { .. })));
+        disk.power_cut(&mut rng(1));
+        let store = on(&disk, 2).unwrap();
+        assert_eq!(store.get(&bag(), 1).unwrap().unwrap(), b"kept");
+        assert_eq!(store.get(&bag(), 3).unwrap(), None);
+    }
 }
 
 #[test]
 fn failed_sync_of_the_slots_stops_the_store_before_the_batch() {
-    let disk = CrashDisk::new();
-    let mut store = on(&disk, 1).unwrap();
-    store.put_secret(b"session", b"1");
-    store.commit().unwrap();
-    store.put_secret(b"session", b"2");
-    store.commit().unwrap();
-    assert!(store.needs_idle());
-    disk.fail_next_sync();
-    assert!(store.idle().is_err());
-    assert!(!store.needs_idle(), "a failed store has nothing to do");
-    store.put_secret(b"session", b"3");
-    assert!(matches!(store.commit(), Err(StoreError::Failed { .. })));
-    drop(store);
-    disk.power_cut(&mut rng(1));
-    assert_eq!(on(&disk, 2).unwrap().secret(b"session").unwrap().unwrap().as_slice(), b"2");
+    for disk in both() {
+        let mut store = on(&disk, 1).unwrap();
+        store.put_secret(b"session", b"1");
+        store.commit().unwrap();
+        store.put_secret(b"session", b"2");
+        store.commit().unwrap();
+        assert!(store.needs_idle());
+        disk.fail_next_sync();
+        assert!(store.idle().is_err());
+        assert!(!store.needs_idle(), "a failed store has nothing to do");
+        store.put_secret(b"session", b"3");
+        assert!(matches!(store.commit(), Err(StoreError::Failed { .. })));
+        drop(store);
+        disk.power_cut(&mut rng(1));
+        assert_eq!(on(&disk, 2).unwrap().secret(b"session").unwrap().unwrap().as_slice(), b"2");
+    }
 }
 
 #[test]
 fn full_disk_keeps_the_batch_and_the_store() {
-    let disk = CrashDisk::new();
-    let mut store = on(&disk, 1).unwrap();
-    store.put(&bag(), 1, b"before");
-    store.commit().unwrap();
-    disk.set_free(Some(100));
-    store.put(&bag(), 2, b"during");
-    let steps = disk.steps();
-    for _ in 0..3 {
-        assert!(matches!(store.commit(), Err(StoreError::Full { free: 100, .. })));
+    for disk in both() {
+        let mut store = on(&disk, 1).unwrap();
+        store.put(&bag(), 1, b"before");
+        store.commit().unwrap();
+        disk.set_free(Some(100));
+        store.put(&bag(), 2, b"during");
+        let steps = disk.steps();
+        for _ in 0..3 {
+            assert!(matches!(store.commit(), Err(StoreError::Full { free: 100, .. })));
+        }
+        assert_eq!(disk.steps(), steps, "a refused commit writes nothing");
+        assert_eq!(store.get(&bag(), 1).unwrap().unwrap(), b"before");
+        disk.set_free(None);
+        assert_eq!(store.commit().unwrap(), 2);
+        assert_eq!(store.view().get(&bag(), 2).unwrap().unwrap(), b"during");
     }
-    assert_eq!(disk.steps(), steps, "a refused commit writes nothing");
-    assert_eq!(store.get(&bag(), 1).unwrap().unwrap(), b"before");
-    disk.set_free(None);
-    assert_eq!(store.commit().unwrap(), 2);
-    assert_eq!(store.view().get(&bag(), 2).unwrap().unwrap(), b"during");
 }
 
 #[test]
 fn an_empty_commit_and_reads_touch_no_disk() {
-    let disk = CrashDisk::new();
-    let mut store = on(&disk, 1).unwrap();
-    store.put(&bag(), 1, b"x");
-    store.commit().unwrap();
-    let steps = disk.steps();
-    assert_eq!(store.commit().unwrap(), 1);
-    assert!(!store.needs_idle(), "a plain record leaves nothing to do");
-    store.idle().unwrap();
-    store.scan(&bag(), .., Order::Ascending, 10).unwrap();
-    assert_eq!(disk.steps(), steps);
+    for disk in both() {
+        let mut store = on(&disk, 1).unwrap();
+        store.put(&bag(), 1, b"x");
+        store.commit().unwrap();
+        let steps = disk.steps();
+        assert_eq!(store.commit().unwrap(), 1);
+        assert!(!store.needs_idle(), "a plain record leaves nothing to do");
+        store.idle().unwrap();
+        store.scan(&bag(), .., Order::Ascending, 10).unwrap();
+        assert_eq!(disk.steps(), steps);
+    }
 }
 
 /// Apply, sync, and the mark: no sync more than needed. A secret adds one overwrite, and its sync if none was idle.
 #[test]
 fn commit_costs_one_sync_unless_slots_are_dirty() {
-    let disk = CrashDisk::new();
-    let mut store = on(&disk, 1).unwrap();
-    let cost = |store: &mut Store| {
-        let before = disk.steps();
-        store.commit().unwrap();
-        disk.steps() - before
-    };
-    store.put(&bag(), 1, b"x");
-    assert_eq!(cost(&mut store), 3);
-    store.put_secret(b"session", b"new");
-    assert_eq!(cost(&mut store), 3, "the first pairs were durable when the store was made");
-    store.put_secret(b"session", b"next");
-    assert_eq!(cost(&mut store), 4);
-    store.idle().unwrap();
-    store.put_secret(b"session", b"after idle");
-    assert_eq!(cost(&mut store), 4);
-    store.put_secret(b"session", b"at once");
-    assert_eq!(cost(&mut store), 5);
+    for disk in both() {
+        let mut store = on(&disk, 1).unwrap();
+        let cost = |store: &mut Store| {
+            let before = disk.steps();
+            store.commit().unwrap();
+            disk.steps() - before
+        };
+        store.put(&bag(), 1, b"x");
+        assert_eq!(cost(&mut store), 3);
+        store.put_secret(b"session", b"new");
+        assert_eq!(cost(&mut store), 3, "the first pairs were durable when the store was made");
+        store.put_secret(b"session", b"next");
+        assert_eq!(cost(&mut store), 4);
+        store.idle().unwrap();
+        store.put_secret(b"session", b"after idle");
+        assert_eq!(cost(&mut store), 4);
+        store.put_secret(b"session", b"at once");
+        assert_eq!(cost(&mut store), 5);
+    }
 }
 
 #[test]

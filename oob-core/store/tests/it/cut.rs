@@ -73,7 +73,8 @@ fn rounds(ground: &Ground, kind: Kind, rounds: u32, seed: u64) -> Vec<String> {
     let (mut commits, mut opening, mut between) = (0, 0, 0);
     let mut losses = Vec::new();
     for number in 0..rounds {
-        if known.number == 0 || kind != Kind::Cut {
+        let goes_on = matches!(kind, Kind::Cut | Kind::Journal | Kind::Large);
+        if known.number == 0 || !goes_on {
             drop(fs::remove_dir_all(ground.home()));
             known = Known::nothing(kind.load());
             // Or the cut would bring it back.
@@ -113,6 +114,41 @@ fn nothing_acknowledged_is_lost_to_power_cuts_on_xfs() {
     inside("cut::nothing_acknowledged_is_lost_to_power_cuts_on_xfs", &TOOLS, || {
         let Some(ground) = Ground::new("xfs", bytes("xfs")) else { return };
         assert_eq!(rounds(&ground, Kind::Cut, 50, 2), [""; 0]);
+    });
+}
+
+/// With a journal so short that most cuts meet a piece of it on its way to sled.
+#[test]
+fn power_cuts_between_journal_and_records_lose_nothing() {
+    inside("cut::power_cuts_between_journal_and_records_lose_nothing", &TOOLS, || {
+        for kind in ["ext4", "xfs"] {
+            let Some(ground) = Ground::new(kind, bytes(kind)) else { continue };
+            assert_eq!(rounds(&ground, Kind::Journal, 30, 7), [""; 0]);
+        }
+    });
+}
+
+/// The control: the same cuts, and a journal whose sync does nothing.
+#[test]
+fn without_its_sync_the_journal_loses_what_was_acknowledged() {
+    inside("cut::without_its_sync_the_journal_loses_what_was_acknowledged", &TOOLS, || {
+        for kind in ["ext4", "xfs"] {
+            let Some(ground) = Ground::new(kind, bytes(kind)) else { continue };
+            let lost = rounds(&ground, Kind::UnsyncedJournal, 10, 3);
+            lost.iter().for_each(|what| eprintln!("{kind} without the sync: {what}"));
+            assert!(lost.len() >= 4, "{kind}: ten cuts without a sync, and only {lost:?}");
+        }
+    });
+}
+
+/// Values of 300,000 bytes, which sled puts into files of their own.
+#[test]
+fn large_values_are_survived_on_xfs() {
+    inside("cut::large_values_are_survived_on_xfs", &TOOLS, || {
+        let cuts = std::env::var("OOB_CUTS").map_or(30, |cuts| cuts.parse().unwrap());
+        let seed = std::env::var("OOB_SEED").map_or(8, |seed| seed.parse().unwrap());
+        let Some(ground) = Ground::new("xfs", bytes("xfs")) else { return };
+        assert_eq!(rounds(&ground, Kind::Large, cuts, seed), [""; 0]);
     });
 }
 

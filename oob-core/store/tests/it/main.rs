@@ -7,6 +7,7 @@ mod folder;
 mod full;
 mod golden;
 mod ground;
+mod journal;
 mod kill;
 mod model;
 mod parsing;
@@ -48,7 +49,7 @@ fn heavy() -> bool {
 }
 
 fn on(disk: &CrashDisk, seed: u64) -> Result<Store, StoreError> {
-    Store::with_backend(disk.parts(), &passphrase(), rng(seed)).map(|opened| opened.store)
+    Store::with_backend(disk.try_parts()?, &passphrase(), rng(seed)).map(|opened| opened.store)
 }
 
 /// Everything in a folder but the lock file: mode and bytes by path.

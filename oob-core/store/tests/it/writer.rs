@@ -15,7 +15,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use oob_store::backend::{
-    Backend, BackendError, Batch, FileCells, KeyRange, Kv, Parts, Reader, SledTree,
+    Backend, BackendError, Batch, Cells, FileCells, JournalFile, Journaled, KeyRange, Kv, Parts,
+    Reader, SledTree,
 };
 use oob_store::{Area, Bag, Order, Store, StoreError};
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -58,6 +59,12 @@ pub(crate) enum Kind {
     Parts,
     /// The same with sled's own flush instead of our sync: a control.
     Unsynced,
+    /// The parts with a journal so short that pieces of it are always on their way to sled.
+    Journal,
+    /// The same with a journal that is not synced: a control.
+    UnsyncedJournal,
+    /// The same as [`Self::Journal`], with values that sled puts into files of their own.
+    Large,
     /// A store that acknowledges before it commits: a control.
     Early,
 }
@@ -70,6 +77,9 @@ impl Kind {
             Self::Made => "made",
             Self::Parts => "parts",
             Self::Unsynced => "unsynced",
+            Self::Journal => "journal",
+            Self::UnsyncedJournal => "unsynced-journal",
+            Self::Large => "large",
             Self::Early => "early",
         }
     }
@@ -78,17 +88,25 @@ impl Kind {
     /// write its log, and with it most of what sled's file has not written down.
     pub(crate) fn load(self) -> Load {
         match self {
-            Self::Parts | Self::Unsynced => Load::Records,
-            Self::Cut | Self::Made => Load::Small,
-            Self::Folder | Self::Early => Load::All,
+            Self::Parts | Self::Unsynced | Self::UnsyncedJournal => Load::Records,
+            Self::Cut | Self::Made | Self::Journal => Load::Small,
+            Self::Folder | Self::Early | Self::Large => Load::All,
         }
     }
 
     fn named(name: &str) -> Self {
-        [Self::Folder, Self::Cut, Self::Made, Self::Parts, Self::Unsynced, Self::Early]
-            .into_iter()
-            .find(|kind| kind.name() == name)
-            .unwrap()
+        let all = [
+            Self::Folder,
+            Self::Cut,
+            Self::Made,
+            Self::Parts,
+            Self::Unsynced,
+            Self::Journal,
+            Self::UnsyncedJournal,
+            Self::Large,
+            Self::Early,
+        ];
+        all.into_iter().find(|kind| kind.name() == name).unwrap()
     }
 }
 
@@ -98,7 +116,7 @@ pub(crate) fn open_kind(dir: &Path, kind: Kind) -> Result<Store, StoreError> {
         Kind::Folder | Kind::Cut | Kind::Early => open(dir),
         Kind::Made if Store::exists(dir) => open(dir),
         Kind::Made => Store::create(dir, &passphrase(), FAST, crate::rng(1)).map(|o| o.store),
-        Kind::Parts | Kind::Unsynced => {
+        Kind::Parts | Kind::Unsynced | Kind::Journal | Kind::UnsyncedJournal | Kind::Large => {
             fs::create_dir_all(dir).unwrap();
             let cells = |name: &str| {
                 let path = dir.join(name);
@@ -107,12 +125,38 @@ pub(crate) fn open_kind(dir: &Path, kind: Kind) -> Result<Store, StoreError> {
             let folder = dir.join("store");
             let tree: Box<dyn Backend> = match kind {
                 Kind::Parts => Box::new(SledTree::open(&folder)?),
-                _ => Box::new(Unsynced::open(&folder)?),
+                Kind::Unsynced => Box::new(Unsynced::open(&folder)?),
+                _ => {
+                    let tree = Box::new(SledTree::open(&folder)?);
+                    let file = JournalFile::open(&folder.join("journal")).unwrap();
+                    let file: Box<dyn Cells> = match kind {
+                        Kind::UnsyncedJournal => Box::new(Lazy(file)),
+                        _ => Box::new(file),
+                    };
+                    Box::new(Journaled::open(tree, file, 32 << 10)?)
+                }
             };
             let (slots, keyring) = (Box::new(cells("slots")), Box::new(cells("keyring")));
             let parts = Parts { tree, slots, keyring };
             Store::with_backend(parts, &passphrase(), crate::rng(2)).map(|opened| opened.store)
         }
+    }
+}
+
+/// A file whose sync does nothing.
+struct Lazy(JournalFile);
+
+impl Cells for Lazy {
+    fn read(&self) -> std::io::Result<Vec<u8>> {
+        self.0.read()
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
+        self.0.write(offset, bytes)
+    }
+
+    fn sync(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
