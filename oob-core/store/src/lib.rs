@@ -34,14 +34,14 @@
 //!    |                                                  |
 //!    |  seal: XChaCha20-Poly1305, padded; bags blinded by HMAC
 //!    |                                                  |
-//!  keyring      slots                    tree: sled with the barrier it lacks; memory; a crashing disk for tests
-//!  root key     keys overwritten         records, and the ledger: which commit this is,
-//!  under the    in place, two per        a count and hash of all there must be
-//!  passphrase   secret, used in turn
+//!  keyring      slots                    journal: what is durable and not in the tree yet, sorted in memory
+//!  root key     keys overwritten           |
+//!  under the    in place, two per        tree: sled with the barrier it lacks; memory; a crashing disk for tests
+//!  passphrase   secret, used in turn     records, and the ledger: which commit this is, a count and hash of all there must be
 //! ```
 //!
-//! A commit is: sync of the slots if dirty, one batch into the tree, sync of the tree, overwrite of the slots that open
-//! what was replaced. The overwrite is made durable by the next commit or by [`Store::idle`].
+//! A commit is: sync of the slots if dirty, one batch into the journal, sync of the journal, overwrite of the slots that open
+//! what was replaced. What many commits wrote reaches the tree together, when half of the journal is full. The overwrite is made durable by the next commit or by [`Store::idle`].
 //!
 //! # What it promises
 //!

@@ -54,71 +54,79 @@ fn reserve(home: &Path) -> u64 {
     fs::metadata(home.join("reserve")).unwrap().len()
 }
 
-/// On 16 MiB, of which 8 are the reserve.
+/// On 16 MiB, of which 8 are the reserve and which are too few for a journal, and on 24 MiB more.
 #[test]
 fn a_full_disk_is_named_reads_and_deletions_go_on_and_nothing_is_lost() {
     let name = "full::a_full_disk_is_named_reads_and_deletions_go_on_and_nothing_is_lost";
     inside(name, &[], || {
-        let ground = Ground::memory(16 << 20);
-        let home = ground.home();
-        let mut store = create(&home);
-        assert_eq!(reserve(&home), 8 << 20);
-        let end = fill(&mut store, 0);
-        assert!(end > 100, "{end} records fit");
-        // The refused batch is still pending; readers see what is committed.
-        assert_eq!(store.get(&bag(), end).unwrap(), Some(text(end)));
-        whole(&store, 0..end);
-        assert_eq!(reserve(&home), 8 << 20, "what is put has no right to the reserve");
-        store.discard();
-        assert_eq!(store.secret(b"session").unwrap().unwrap().as_slice(), (end - 1).to_be_bytes());
-
-        // Somebody else takes what is left, to the last byte, and the device is started again: the reserve is for that too.
-        let other = ground.folder().join("other");
-        take_all(&other);
-        drop(store);
-        let mut store = open(&home).unwrap();
-        assert_eq!(reserve(&home), 0);
-        whole(&store, 0..end);
-        fs::remove_file(&other).unwrap();
-        ground.grow(32 << 20);
-        store.put(&bag(), end, &text(end));
-        store.commit().unwrap();
-        assert_eq!(reserve(&home), 8 << 20, "there is room, and the reserve is taken first");
-        let end = fill(&mut store, end + 1);
-        store.discard();
-
-        // Deletions, of a secret too, have the reserve.
-        for seq in 0..100 {
-            store.delete(&bag(), seq);
-            store.commit().unwrap_or_else(|error| panic!("deletion {seq}: {error}"));
+        for more in [0, 24 << 20] {
+            a_disk_fills_up(more);
         }
-        store.delete_secret(b"session");
-        store.commit().unwrap();
-        store.idle().unwrap();
-        assert_eq!(reserve(&home), 0);
-        whole(&store, 100..end);
-
-        // With nothing left and the reserve spent: even that is said by name, and changes nothing.
-        take_all(&other);
-        store.delete(&bag(), 100);
-        assert!(matches!(store.commit(), Err(StoreError::Full { .. })));
-        drop(store);
-        let opened = open(&home);
-        eprintln!("{end} records until the disk was full; opened without a byte left: {opened:?}");
-        match opened {
-            Ok(store) => whole(&store, 100..end),
-            Err(error) => assert!(matches!(error, StoreError::Full { .. }), "{error}"),
-        }
-        fs::remove_file(&other).unwrap();
-        ground.grow(64 << 20);
-        let mut store = open(&home).unwrap();
-        assert_eq!(reserve(&home), 8 << 20);
-        whole(&store, 100..end);
-        store.put(&bag(), end, &text(end));
-        store.commit().unwrap();
-        store.close().unwrap();
-        whole(&open(&home).unwrap(), 100..end + 1);
     });
+}
+
+fn a_disk_fills_up(more: u64) {
+    let ground = Ground::memory((16 << 20) + more);
+    let home = ground.home();
+    let mut store = create(&home);
+    assert_eq!(reserve(&home), 8 << 20);
+    assert_eq!(home.join("store/journal").exists(), more > 0);
+    let end = fill(&mut store, 0);
+    assert!(end > 100, "{end} records fit");
+    // The refused batch is still pending; readers see what is committed.
+    assert_eq!(store.get(&bag(), end).unwrap(), Some(text(end)));
+    whole(&store, 0..end);
+    assert_eq!(reserve(&home), 8 << 20, "what is put has no right to the reserve");
+    store.discard();
+    assert_eq!(store.secret(b"session").unwrap().unwrap().as_slice(), (end - 1).to_be_bytes());
+
+    // Somebody else takes what is left, to the last byte, and the device is started again: the reserve is for that too.
+    let other = ground.folder().join("other");
+    take_all(&other);
+    drop(store);
+    let mut store = open(&home).unwrap();
+    assert_eq!(reserve(&home), 0);
+    whole(&store, 0..end);
+    fs::remove_file(&other).unwrap();
+    ground.grow((32 << 20) + more);
+    store.put(&bag(), end, &text(end));
+    store.commit().unwrap();
+    assert_eq!(reserve(&home), 8 << 20, "there is room, and the reserve is taken first");
+    let end = fill(&mut store, end + 1);
+    store.discard();
+
+    // Deletions, of a secret too, have the reserve.
+    for seq in 0..100 {
+        store.delete(&bag(), seq);
+        store.commit().unwrap_or_else(|error| panic!("deletion {seq}: {error}"));
+    }
+    store.delete_secret(b"session");
+    store.commit().unwrap();
+    store.idle().unwrap();
+    assert_eq!(reserve(&home), 0);
+    whole(&store, 100..end);
+
+    // With nothing left and the reserve spent: even that is said by name, and changes nothing.
+    take_all(&other);
+    store.delete(&bag(), 100);
+    assert!(matches!(store.commit(), Err(StoreError::Full { .. })));
+    drop(store);
+    let opened = open(&home);
+    eprintln!("{end} records until the disk was full; opened without a byte left: {opened:?}");
+    match opened {
+        Ok(store) => whole(&store, 100..end),
+        Err(error) => assert!(matches!(error, StoreError::Full { .. }), "{error}"),
+    }
+    fs::remove_file(&other).unwrap();
+    ground.grow((64 << 20) + more);
+    let mut store = open(&home).unwrap();
+    assert_eq!(reserve(&home), 8 << 20);
+    whole(&store, 100..end);
+    store.put(&bag(), end, &text(end));
+    store.commit().unwrap();
+    store.close().unwrap();
+    whole(&open(&home).unwrap(), 100..end + 1);
+    assert!(home.join("store/journal").exists(), "there is room for one now");
 }
 
 /// A tree that says there is always room, as if somebody else took it between the question and the write.
