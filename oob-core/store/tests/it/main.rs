@@ -9,6 +9,7 @@ mod golden;
 mod ground;
 mod kill;
 mod model;
+mod moment;
 mod parsing;
 mod recovery;
 mod rot;
