@@ -313,5 +313,5 @@ async fn a_peer_disconnected_by_hand_comes_back() {
     assert_eq!(a.down().await.1, DownReason::Asked);
     let MeshEvent::Down { .. } = b.next().await else { panic!("no end") };
     let both = async { tokio::join!(a.up(), b.up()) };
-    tokio::time::timeout(Duration::from_secs(5), both).await.unwrap();
+    tokio::time::timeout(PATIENCE, both).await.unwrap();
 }
