@@ -88,7 +88,7 @@ pub(crate) fn write(
     step: &mut dyn FnMut(u64, u64),
 ) -> Result<BackupInfo, Error> {
     // A backup of an identity that is made for it would be of nobody.
-    let engine = home::open_or_make(Home { name: None, ..home }, config)?.engine;
+    let mut engine = home::open_or_make(Home { name: None, ..home }, config)?.engine;
     let mut options = OpenOptions::new();
     let out = options.write(true).create_new(true).mode(0o600).open(file);
     let made = out.is_ok();

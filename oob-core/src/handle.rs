@@ -1,5 +1,7 @@
 //! What every handle of the API shares: the way to the rules, the newest snapshot, committed history, the mesh.
 
+#[cfg(test)]
+use crate::actor::Links;
 use crate::{
     actor::{Failures, Live, Task},
     commands::Commands,
@@ -28,6 +30,8 @@ pub(crate) struct Handle {
     pub(crate) kdf: Duration,
     pub(crate) ready: Duration,
     pub(crate) failures: Failures,
+    #[cfg(test)]
+    pub(crate) links: Arc<Links>,
     /// Held while joining: two attempts at once would make two requests.
     pub(crate) joining: Semaphore,
     pub(crate) task: Task,

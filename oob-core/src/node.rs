@@ -138,6 +138,8 @@ impl NodeBuilder {
             kdf: opened.kdf,
             ready: started.elapsed(),
             failures: parts.failures,
+            #[cfg(test)]
+            links: parts.links,
             joining: Semaphore::new(1),
             task: parts.task,
         };

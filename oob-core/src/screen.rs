@@ -38,13 +38,9 @@ pub(crate) enum Judged {
     NotYet(Waiting),
 }
 
-/// An envelope that cannot be judged yet.
+/// An envelope that cannot be judged yet. It is kept as the frame it came in: what makes us fail is known by its bytes.
 #[derive(Debug)]
-pub(crate) struct Waiting {
-    bytes: u64,
-    age_s: u32,
-    envelope: Envelope,
-}
+pub(crate) struct Waiting(Bytes);
 
 /// What a message of gossip is.
 #[derive(Debug)]
@@ -100,11 +96,14 @@ fn hear(bytes: &Bytes, keys: &ScreenKeys) -> Heard {
     if Frame::new(kind.clone()).encode_to_vec() != **bytes {
         return Heard::Altered;
     }
-    let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     Heard::Judged(Box::new(match kind {
-        Kind::Envelope(envelope) => judge_envelope(envelope, len, 0, keys),
-        kind => Judged::Now(Arrived { bytes: len, age_s: 0, frame: Screened::Other(kind) }),
+        Kind::Envelope(envelope) => judge_envelope(bytes, envelope, 0, keys),
+        kind => Judged::Now(Arrived { bytes: len(bytes), age_s: 0, frame: Screened::Other(kind) }),
     }))
+}
+
+fn len(bytes: &Bytes) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
 /// Judges frames in their order.
@@ -126,19 +125,24 @@ pub(crate) async fn judge_all(
 }
 
 fn malformed(bytes: &Bytes) -> Judged {
-    let bytes = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-    Judged::Now(Arrived { bytes, age_s: 0, frame: Screened::Refused(Refusal::Malformed) })
+    Judged::Now(refused(bytes, Refusal::Malformed))
+}
+
+fn refused(bytes: &Bytes, refusal: Refusal) -> Arrived {
+    Arrived { bytes: len(bytes), age_s: 0, frame: Screened::Refused(refusal) }
 }
 
 /// Judges again what of a batch could not be judged under other keys.
 pub(crate) async fn judge_again(
     judged: VecDeque<Judged>,
     keys: &Arc<ScreenKeys>,
+    quarantine: &Quarantine,
 ) -> VecDeque<Judged> {
+    let quarantine = quarantine.clone();
     let early = judged.iter().filter(|judged| matches!(judged, Judged::NotYet(_))).count();
     on_worker(early, keys, move |keys| {
         let again = judged.into_iter().map(|judged| match judged {
-            Judged::NotYet(waiting) => waiting.judge(keys),
+            Judged::NotYet(waiting) => waiting.judge(keys, &quarantine),
             judged => judged,
         });
         again.collect()
@@ -162,24 +166,25 @@ async fn on_worker<T: Default + Send + 'static>(
 
 /// Judges one frame.
 pub(crate) fn judge(bytes: &Bytes, keys: &ScreenKeys) -> Judged {
-    let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     let (age_s, frame) = match Frame::read(bytes).map(|frame| (frame.age, frame.kind)) {
         Ok((age_s, Some(Kind::Envelope(envelope)))) => {
-            return judge_envelope(envelope, len, age_s, keys);
+            return judge_envelope(bytes, envelope, age_s, keys);
         }
         Ok((age_s, Some(kind))) => (age_s, Screened::Other(kind)),
         Ok((_, None)) | Err(_) => (0, Screened::Refused(Refusal::Malformed)),
     };
-    Judged::Now(Arrived { bytes: len, age_s, frame })
+    Judged::Now(Arrived { bytes: len(bytes), age_s, frame })
 }
 
-fn judge_envelope(envelope: Envelope, bytes: u64, age_s: u32, keys: &ScreenKeys) -> Judged {
+/// Judges the envelope of a frame.
+fn judge_envelope(bytes: &Bytes, envelope: Envelope, age_s: u32, keys: &ScreenKeys) -> Judged {
     let frame = match envelope::screen(keys, envelope) {
         Verdict::Accept(verified) => Screened::Envelope(verified),
         Verdict::Refuse(refusal) => Screened::Refused(refusal),
-        Verdict::NotYet(envelope) => return Judged::NotYet(Waiting { bytes, age_s, envelope }),
+        // A copy of the whole: a view would keep a larger buffer alive.
+        Verdict::NotYet(_) => return Judged::NotYet(Waiting(Bytes::copy_from_slice(bytes))),
     };
-    Judged::Now(Arrived { bytes, age_s, frame })
+    Judged::Now(Arrived { bytes: len(bytes), age_s, frame })
 }
 
 /// Says whether a frame, once committed, may change what screening knows.
@@ -191,13 +196,14 @@ pub(crate) fn changes_keys(frame: &Screened) -> bool {
 }
 
 impl Waiting {
-    fn judge(self, keys: &ScreenKeys) -> Judged {
-        judge_envelope(self.envelope, self.bytes, self.age_s, keys)
+    /// Judges it again; what makes that fail is caught as it would have been the first time.
+    fn judge(self, keys: &ScreenKeys, quarantine: &Quarantine) -> Judged {
+        let judged = quarantine.absorb(Source::Screening, &self.0, || judge(&self.0, keys));
+        judged.unwrap_or_else(|| malformed(&self.0))
     }
 
     fn refused(self) -> Arrived {
-        let frame = Screened::Refused(Refusal::NotInTime);
-        Arrived { bytes: self.bytes, age_s: self.age_s, frame }
+        refused(&self.0, Refusal::NotInTime)
     }
 }
 
@@ -229,7 +235,7 @@ impl Held {
 
     /// Holds one more; the oldest give way where there is no room.
     pub(crate) fn push(&mut self, waiting: Waiting, now: Instant) -> Vec<Arrived> {
-        self.bytes = self.bytes.saturating_add(waiting.bytes);
+        self.bytes = self.bytes.saturating_add(len(&waiting.0));
         self.waiting.push_back((now, waiting));
         let mut dropped = Vec::new();
         while self.bytes > self.most
@@ -255,12 +261,17 @@ impl Held {
     ///
     /// # Cancel safety
     /// Not safe: what is held is lost.
-    pub(crate) async fn retry(&mut self, keys: &Arc<ScreenKeys>) -> Vec<Arrived> {
+    pub(crate) async fn retry(
+        &mut self,
+        keys: &Arc<ScreenKeys>,
+        quarantine: &Quarantine,
+    ) -> Vec<Arrived> {
+        let quarantine = quarantine.clone();
         let waiting = std::mem::take(&mut self.waiting);
         let (still, known) = on_worker(waiting.len(), keys, move |keys| {
             let (mut still, mut known) = (VecDeque::new(), Vec::new());
             for (since, waiting) in waiting {
-                match waiting.judge(keys) {
+                match waiting.judge(keys, &quarantine) {
                     Judged::Now(arrived) => known.push(arrived),
                     Judged::NotYet(waiting) => still.push_back((since, waiting)),
                 }
@@ -269,7 +280,7 @@ impl Held {
         })
         .await;
         self.waiting = still;
-        self.bytes = self.waiting.iter().map(|(_, waiting)| waiting.bytes).sum();
+        self.bytes = self.waiting.iter().map(|(_, waiting)| len(&waiting.0)).sum();
         known
     }
 
@@ -280,7 +291,7 @@ impl Held {
 
     fn pop(&mut self) -> Option<Waiting> {
         let (_, waiting) = self.waiting.pop_front()?;
-        self.bytes = self.bytes.saturating_sub(waiting.bytes);
+        self.bytes = self.bytes.saturating_sub(len(&waiting.0));
         Some(waiting)
     }
 }
@@ -450,9 +461,39 @@ pub(crate) mod tests {
             let Judged::NotYet(waiting) = judged else { panic!("judged without a relay key") };
             assert!(held.push(waiting, now).is_empty());
         }
-        assert!(held.retry(&before).await.is_empty());
-        assert_eq!(seqs(&held.retry(&after).await), (1..=20).collect::<Vec<_>>());
+        let quarantine = Quarantine::default();
+        assert!(held.retry(&before, &quarantine).await.is_empty());
+        assert_eq!(seqs(&held.retry(&after, &quarantine).await), (1..=20).collect::<Vec<_>>());
         assert!(held.is_empty() && held.bytes == 0);
+    }
+
+    /// What is held was judged again outside the quarantine: one envelope that made that fail took all that its neighbour had
+    /// here along, and was known to nobody afterwards.
+    #[tokio::test]
+    async fn what_is_held_and_makes_the_second_look_fail_is_refused_alone() {
+        let author = author();
+        let (before, after) = (keys(&author, false), keys(&author, true));
+        for count in [3, 20] {
+            let frames: Vec<_> = (1..=count).map(|seq| sealed(&author, seq)).collect();
+            let (quarantine, mut held) = (Quarantine::default(), Held::default());
+            for judged in judge_all(frames.clone(), &before, &quarantine).await {
+                let Judged::NotYet(waiting) = judged else { panic!("judged without a relay key") };
+                held.push(waiting, Instant::now());
+            }
+            let (first, second) = (frames[0].clone(), frames[1].clone());
+            quarantine.inject(move |_, bytes| bytes == first || bytes == second);
+            let early = judge(&frames[0], &before);
+            let again = judge_again([early].into(), &after, &quarantine).await;
+            let refused = |arrived: &Arrived| {
+                matches!(arrived.frame, Screened::Refused(Refusal::Malformed)) && arrived.bytes > 0
+            };
+            assert!(matches!(&again[0], Judged::Now(arrived) if refused(arrived)), "{again:?}");
+            let arrived = held.retry(&after, &quarantine).await;
+            assert!(refused(&arrived[0]) && refused(&arrived[1]), "{arrived:?}");
+            assert_eq!(seqs(&arrived[2..]), (3..=count).collect::<Vec<_>>());
+            // The first was known from the look before.
+            assert_eq!((quarantine.caught(), quarantine.refused()), (2, 1));
+        }
     }
 
     #[tokio::test]
@@ -478,10 +519,9 @@ pub(crate) mod tests {
         assert_eq!(held.expire(late + HELD_FOR).len(), 1);
         assert!(held.is_empty() && held.bytes == 0);
         let mut dropped = 0;
-        for seq in 0..3 {
-            let mut big = waiting(seq);
-            big.bytes = HELD_BYTES / 2;
-            dropped += held.push(big, now).len();
+        for _ in 0..3 {
+            let big = vec![0; usize::try_from(HELD_BYTES / 2).unwrap()];
+            dropped += held.push(Waiting(big.into()), now).len();
         }
         assert_eq!((dropped, held.bytes), (1, HELD_BYTES));
     }

@@ -1,8 +1,11 @@
 //! What fails alone and what ends the node, with whole nodes.
 
 use crate::{
-    Cursor, Event, Events, MessageState, Node, NodeBuilder, Passphrase, Sent, api::InviteOptions,
-    commands::Work, error::ErrorKind,
+    Cursor, Event, Events, MessageState, Node, NodeBuilder, Passphrase, Sent,
+    actor::{HEARS, READS},
+    api::InviteOptions,
+    commands::Work,
+    error::ErrorKind,
 };
 use oob_mesh::{Health, Source};
 use std::{
@@ -99,6 +102,79 @@ async fn a_network_task_that_fails_is_begun_again_and_the_store_goes_on_meanwhil
         sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(quarantine.guard(Source::Gossip, &"poison".into(), || ()), None);
+}
+
+fn in_memory(name: &str) -> NodeBuilder {
+    Node::builder("")
+        .in_memory()
+        .identity(name)
+        .listen(vec!["/ip4/127.0.0.1/tcp/0".into()])
+        .mdns(false)
+}
+
+/// The task that hears the mesh once began to count links anew when it was begun again: the next link had the number of one
+/// that was up, and took its place.
+#[tokio::test(flavor = "multi_thread")]
+async fn links_keep_their_numbers_when_the_task_that_hears_the_mesh_is_begun_again() {
+    let dana = in_memory("Dana").spawn().await.unwrap();
+    let sam = in_memory("Sam").spawn().await.unwrap();
+    let org = dana.found("Riverside Clinic").await.unwrap();
+    let invite = async || org.invite(InviteOptions::default()).await.unwrap().invite;
+    let own = sam.join(invite().await).await.unwrap();
+    let mut sams = sam.events(Cursor::Last);
+    let first = own.person("Dana").unwrap().send("before").await.unwrap();
+    delivered(&mut sams, first).await;
+    let seen = async |what: &str, is: &dyn Fn() -> bool| {
+        let looked = async {
+            while !is() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, looked).await.unwrap_or_else(|_| panic!("{what}"));
+    };
+    seen("no gossip", &|| dana.handle().mesh().peers().iter().any(|peer| peer.gossips)).await;
+
+    sam.handle().failures.ask_to_fail(HEARS);
+    dana.handle().mesh().publish("anything".into()).unwrap();
+    seen("it did not fail", &|| sam.status().faults.tasks == 1).await;
+    let rosa = in_memory("Rosa").spawn().await.unwrap();
+    rosa.join(invite().await).await.unwrap();
+    seen("a link took another's place", &|| sam.handle().links.len() == 2).await;
+    for name in ["Dana", "Rosa"] {
+        let sent = own.person(name).unwrap().send("after").await.unwrap();
+        delivered(&mut sams, sent).await;
+    }
+    assert_eq!(sam.status().faults.tasks, 1);
+}
+
+/// What makes the reader of a link fail ends that link and nothing else: the rules hear of its end, the link comes back, and
+/// what was under way arrives.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_fails_ends_its_link_alone_and_the_link_comes_back() {
+    let dana = in_memory("Dana").spawn().await.unwrap();
+    let sam = in_memory("Sam").spawn().await.unwrap();
+    let org = dana.found("Riverside Clinic").await.unwrap();
+    let invite = org.invite(InviteOptions::default()).await.unwrap().invite;
+    let own = sam.join(invite).await.unwrap();
+    let (mut danas, mut sams) = (dana.events(Cursor::Last), sam.events(Cursor::Last));
+    let first = own.person("Dana").unwrap().send("before").await.unwrap();
+    delivered(&mut sams, first).await;
+
+    sam.handle().failures.ask_to_fail(READS);
+    let sent = org.person("Sam").unwrap().send("under way").await.unwrap();
+    for reachable in [false, true] {
+        let is = |event| match event {
+            Event::Peer(peer) => (peer.reachable == reachable).then_some(()),
+            _ => None,
+        };
+        until("the end of a link, and another one", &mut sams, is).await;
+    }
+    delivered(&mut danas, sent).await;
+    let answer = own.person("Dana").unwrap().send("and an answer").await.unwrap();
+    delivered(&mut sams, answer).await;
+    let faults = sam.status().faults;
+    assert_eq!((faults.health, faults.tasks, faults.network), (Health::Well, 1, 0));
+    assert!(sam.failure().is_none());
 }
 
 /// Nobody knows what state the rules left: the node ends, every caller is told, and the home is marked for the next start.

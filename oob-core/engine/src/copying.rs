@@ -8,46 +8,29 @@ use crate::{
     stored::{self, RecordError},
 };
 use oob_proto::{AlertId, wire};
-use oob_store::{Bag, CopyWriter, Order, Store};
-use std::io::Write;
+use oob_store::{Bag, CopyWriter, Moment, StoreError};
+use std::{collections::BTreeSet, io::Write};
 
-/// Records read at a time.
-const PAGE: usize = 512;
+/// Records read at a time: a reader of the store waits for nobody, and what is read lies in memory.
+const PAGE: usize = 128;
+
+/// What a copy of one moment is made of. What of it only the rules know is in here, so that whoever writes the copy needs no
+/// rules: the records are read from the moment.
+#[derive(Debug)]
+pub(crate) struct Copied {
+    bags: Vec<Bag>,
+    /// The life of the store, as the former one.
+    life: Vec<u8>,
+}
 
 impl State {
-    /// Puts a device's records into a copy; `step` is told the number of each.
-    pub(crate) fn copy_to<W: Write>(
-        &self,
-        store: &Store,
-        to: &mut CopyWriter<W>,
-        step: &mut dyn FnMut(u64),
-    ) -> Result<(), RecordError> {
-        for bag in self.bags(store)? {
-            let own = bag == stored::own();
-            let mut next = 0;
-            loop {
-                let page = store.scan(&bag, next.., Order::Ascending, PAGE)?;
-                let Some((last, _)) = page.last() else { break };
-                let after = last.checked_add(1);
-                for (seq, value) in &page {
-                    match (own, *seq) {
-                        (true, stored::OWN_LIFE) => {
-                            to.put(&bag, stored::OWN_FORMER, &self.life.to_former())?;
-                        }
-                        (true, stored::OWN_FORMER) => continue,
-                        _ => to.put(&bag, *seq, value)?,
-                    }
-                    step(to.records());
-                }
-                let Some(after) = after else { break };
-                next = after;
-            }
-        }
-        Ok(())
+    /// Tells what a copy made now is made of. Costs no read of the store.
+    pub(crate) fn copied(&self) -> Copied {
+        Copied { bags: self.bags(), life: self.life.to_former() }
     }
 
-    /// Every bag there is of which something goes into a copy.
-    fn bags(&self, store: &Store) -> Result<Vec<Bag>, RecordError> {
+    /// Every bag there is of which something goes into a copy, but those of single alerts.
+    fn bags(&self) -> Vec<Bag> {
         let mut bags = vec![
             stored::own(),
             stored::log(),
@@ -78,20 +61,66 @@ impl State {
             let lives = self.seen.lives_of(&device);
             bags.extend(lives.filter(|_| device != me).map(|life| stored::carried(&device, life)));
         }
-        let mut alerts: Vec<AlertId> = Vec::new();
-        for (_, bytes) in store.scan(&stored::alerts(), .., Order::Ascending, usize::MAX)? {
-            let alert: wire::StoredAlert = stored::decode(&bytes, "alert")?;
-            alerts.extend(AlertId::try_from(alert.id.as_slice()));
-        }
-        for (_, bytes) in store.scan(&stored::awaited_alerts(), .., Order::Ascending, usize::MAX)? {
-            let awaited: wire::StoredAwaited = stored::decode(&bytes, "awaited alert")?;
-            alerts.extend(AlertId::try_from(awaited.alert.as_slice()));
-        }
-        alerts.sort_unstable();
-        alerts.dedup();
-        for alert in &alerts {
-            bags.extend([stored::alert_place(alert), stored::alert_acks(alert)]);
-        }
-        Ok(bags)
+        bags
     }
+}
+
+impl Copied {
+    /// Puts a device's records into a copy; `step` is told the number of each, and may refuse to go on.
+    pub(crate) fn copy_to<W: Write>(
+        &self,
+        moment: &Moment,
+        to: &mut CopyWriter<W>,
+        step: &mut dyn FnMut(u64) -> Result<(), StoreError>,
+    ) -> Result<(), RecordError> {
+        let mut alerts = BTreeSet::new();
+        for bag in &self.bags {
+            self.copy_bag(bag, moment, to, &mut alerts, step)?;
+        }
+        for alert in &alerts {
+            for bag in [stored::alert_place(alert), stored::alert_acks(alert)] {
+                self.copy_bag(&bag, moment, to, &mut BTreeSet::new(), step)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies one bag, and notes of which alerts it tells.
+    fn copy_bag<W: Write>(
+        &self,
+        bag: &Bag,
+        moment: &Moment,
+        to: &mut CopyWriter<W>,
+        alerts: &mut BTreeSet<AlertId>,
+        step: &mut dyn FnMut(u64) -> Result<(), StoreError>,
+    ) -> Result<(), RecordError> {
+        let own = *bag == stored::own();
+        let mut next = Some(0);
+        while let Some(from) = next {
+            let page = moment.page(bag, from, PAGE)?;
+            next = page.last().and_then(|(last, _)| last.checked_add(1));
+            for (seq, value) in &page {
+                match (own, *seq) {
+                    (true, stored::OWN_LIFE) => to.put(bag, stored::OWN_FORMER, &self.life)?,
+                    (true, stored::OWN_FORMER) => continue,
+                    _ => to.put(bag, *seq, value)?,
+                }
+                alerts.extend(alert_of(bag, value)?);
+                step(to.records())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Which alert a record tells of, if it is one of those that have bags of their own.
+fn alert_of(bag: &Bag, value: &[u8]) -> Result<Option<AlertId>, RecordError> {
+    let id = if *bag == stored::alerts() {
+        stored::decode::<wire::StoredAlert>(value, "alert")?.id
+    } else if *bag == stored::awaited_alerts() {
+        stored::decode::<wire::StoredAwaited>(value, "awaited alert")?.alert
+    } else {
+        return Ok(None);
+    };
+    Ok(AlertId::try_from(id.as_slice()).ok())
 }

@@ -3,6 +3,7 @@
 use crate::{
     alert::Raise,
     conversation::History,
+    copying::Copied,
     cx::{Cx, Out, Rng},
     effect::{Answer, CommandError, Effect, Reply},
     event::{Event, Numbered},
@@ -16,7 +17,7 @@ use crate::{
 };
 use oob_crypto::DhSecret;
 use oob_proto::{limits, wire};
-use oob_store::{About, Contents, CopyWriter, Order, Store, StoreError};
+use oob_store::{About, Contents, CopyWriter, Draft, Order, Stop, Store, StoreError};
 use rand_core::CryptoRng;
 use std::{fmt, io::Write, sync::Arc};
 use zeroize::Zeroizing;
@@ -82,6 +83,37 @@ pub struct Engine {
     oldest_event: u64,
     housekeeping_ms: u64,
     snapshot: Arc<Snapshot>,
+}
+
+/// A snapshot that was begun and is to be written; dropped, it leaves nothing.
+#[derive(Debug)]
+pub struct SnapshotDraft {
+    draft: Draft,
+    copied: Copied,
+}
+
+impl SnapshotDraft {
+    /// Returns what stops the writing from elsewhere, without waiting for it.
+    pub fn stop(&self) -> Stop {
+        self.draft.stop()
+    }
+
+    /// Writes it and makes it durable; `step` is told the number of each record. Blocks: seconds for a hundred thousand
+    /// messages.
+    ///
+    /// # Errors
+    /// It was stopped, too much changed meanwhile, the store was closed, the disk refuses. There is no snapshot then.
+    pub fn write(self, step: &mut dyn FnMut(u64)) -> Result<Contents, EngineError> {
+        let Self { mut draft, copied } = self;
+        let stop = draft.stop();
+        let (moment, to) = draft.parts();
+        let mut step = |done| {
+            step(done);
+            stop.check()
+        };
+        copied.copy_to(moment, to, &mut step)?;
+        Ok(draft.keep()?)
+    }
 }
 
 /// Secrets that the network's part of a node needs.
@@ -188,15 +220,15 @@ impl Engine {
         Ok(())
     }
 
-    /// Writes a snapshot of the records beside the store, if the store is in a folder: everything but secrets.
+    /// Begins a snapshot of the records beside the store, if the store is in a folder: everything but secrets. Whoever has
+    /// it writes it, on any thread, while the rules go on.
     ///
     /// # Errors
     /// When the disk refuses or has too little room; the store is as before.
-    pub fn save_snapshot(&mut self, now: Now) -> Result<Option<Contents>, EngineError> {
-        let (state, owner) = (&self.state, self.snapshot.me.name.as_str());
-        Ok(self
-            .store
-            .save_snapshot(now.wall_ms, owner, |store, to| state.copy_to(store, to, &mut |_| {}))?)
+    pub fn begin_snapshot(&mut self, now: Now) -> Result<Option<SnapshotDraft>, EngineError> {
+        let owner = self.snapshot.me.name.as_str();
+        let draft = self.store.begin_snapshot(now.wall_ms, owner)?;
+        Ok(draft.map(|draft| SnapshotDraft { draft, copied: self.state.copied() }))
     }
 
     /// Writes the records to a backup: everything but secrets. `step` is told the number of each.
@@ -204,11 +236,16 @@ impl Engine {
     /// # Errors
     /// When the store cannot be read or the output cannot be written.
     pub fn back_up<W: Write>(
-        &self,
+        &mut self,
         to: &mut CopyWriter<W>,
         step: &mut dyn FnMut(u64),
     ) -> Result<(), EngineError> {
-        Ok(self.state.copy_to(&self.store, to, step)?)
+        let moment = self.store.moment();
+        let mut step = |done| {
+            step(done);
+            Ok(())
+        };
+        Ok(self.state.copied().copy_to(&moment, to, &mut step)?)
     }
 
     /// What a copy made now tells of itself.

@@ -87,7 +87,7 @@ mod engine;
 pub mod sim;
 
 pub use conversation::History;
-pub use engine::{Engine, EngineError, LocalKeys, Outcome};
+pub use engine::{Engine, EngineError, LocalKeys, Outcome, SnapshotDraft};
 pub use input::Input;
 #[cfg(feature = "sim")]
 pub use rig::{Faults, Oddities};

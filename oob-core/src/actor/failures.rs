@@ -5,21 +5,23 @@ use oob_mesh::Restarts;
 use std::{
     panic::AssertUnwindSafe,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 use tokio::time::{Instant, sleep};
 
-/// Counts them, and says how soon one is begun again. Cheap to clone; all clones are one.
+/// Counts them, of all tasks together. Cheap to clone; all clones are one.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Failures(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
     count: AtomicU64,
-    restarts: Mutex<Restarts>,
     given_up: AtomicBool,
+    /// What a test wants to fail.
+    #[cfg(test)]
+    asked: std::sync::Mutex<Option<&'static str>>,
 }
 
 impl Failures {
@@ -41,13 +43,9 @@ impl Failures {
         }
     }
 
-    /// Waits until what failed may be begun again; says whether it may.
-    pub(crate) async fn pause(&self) -> bool {
-        let wait = {
-            let mut restarts = self.0.restarts.lock().unwrap_or_else(PoisonError::into_inner);
-            restarts.failed(Instant::now())
-        };
-        match wait {
+    /// Waits until what failed may be begun again, by the count of its own failures; says whether it may.
+    pub(crate) async fn pause(&self, restarts: &mut Restarts) -> bool {
+        match restarts.failed(Instant::now()) {
             Some(wait) => {
                 sleep(wait).await;
                 true
@@ -58,6 +56,19 @@ impl Failures {
                 false
             }
         }
+    }
+
+    /// Makes a task fail the next time it looks, for tests.
+    #[cfg(test)]
+    pub(crate) fn ask_to_fail(&self, what: &'static str) {
+        *self.0.asked.lock().unwrap() = Some(what);
+    }
+
+    /// Fails where a test asked for it.
+    #[cfg(test)]
+    pub(crate) fn fail_if_asked(&self, what: &'static str) {
+        let asked = self.0.asked.lock().unwrap().take_if(|asked| *asked == what);
+        assert!(asked.is_none(), "asked to");
     }
 
     /// Says whether one failed too often to be begun again.
@@ -77,17 +88,19 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_task_that_goes_on_failing_is_begun_again_eight_times() {
-        let failures = Failures::default();
+        let (failures, mut restarts) = (Failures::default(), Restarts::default());
         let mut begun = 0;
         loop {
             begun += 1;
             let done: Option<()> = failures.survive("a test", async { panic!("asked to") }).await;
             assert!(done.is_none());
-            if !failures.pause().await {
+            if !failures.pause(&mut restarts).await {
                 break;
             }
         }
         assert_eq!((begun, failures.count(), failures.gave_up()), (9, 9, true));
         assert_eq!(failures.survive("a test", async { 7 }).await, Some(7));
+        // Another task has not failed yet, whatever became of this one.
+        assert!(failures.pause(&mut Restarts::default()).await);
     }
 }

@@ -16,7 +16,7 @@ use oob_engine::{
     input::Arrived,
     snapshot::{Novelty, ScreenKeys, Snapshot},
 };
-use oob_mesh::{Gossip, Mesh, Quarantine, Verdict};
+use oob_mesh::{Gossip, Mesh, Quarantine, Restarts, Verdict};
 use oob_proto::{DeviceId, TransportKey};
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 use tokio::{
@@ -105,10 +105,10 @@ struct Memory {
 impl Reader {
     /// Takes gossip until the mesh or the rules have ended.
     pub(super) async fn run(mut self) {
-        let failures = self.failures.clone();
+        let (failures, mut restarts) = (self.failures.clone(), Restarts::default());
         // An error is the end of the rules; there is nobody to tell it to.
         while failures.survive("the reader of gossip", self.read()).await.is_none()
-            && failures.pause().await
+            && failures.pause(&mut restarts).await
         {}
     }
 
@@ -195,7 +195,12 @@ impl Reader {
         let mut known = Vec::new();
         for (from, held) in &mut memory.held {
             if other_keys {
-                known.extend(held.retry(keys).await.into_iter().map(|arrived| (*from, arrived)));
+                known.extend(
+                    held.retry(keys, &self.quarantine)
+                        .await
+                        .into_iter()
+                        .map(|arrived| (*from, arrived)),
+                );
             }
             // What waited too long is not refused to anybody: it was given to us unasked.
             drop(held.expire(now));
@@ -282,7 +287,7 @@ pub async fn gossip_door(messages: Vec<Vec<u8>>, keys: Arc<ScreenKeys>) -> (usiz
         }
     }
     for held in memory.held.values_mut() {
-        held.retry(&keys).await;
+        held.retry(&keys, &quarantine).await;
         held.expire(start + crate::screen::HELD_FOR * 2);
         assert!(held.is_empty(), "something is held for ever");
     }
@@ -418,7 +423,14 @@ mod tests {
         }
         assert_eq!(memory.held.len(), 1);
         let known = crate::screen::tests::keys(&author, true);
-        let back = memory.held.values_mut().next().unwrap().retry(&known).await.len();
+        let back = memory
+            .held
+            .values_mut()
+            .next()
+            .unwrap()
+            .retry(&known, &Quarantine::default())
+            .await
+            .len();
         assert!((1_000..2_500).contains(&back), "{back} of a mebibyte");
     }
 

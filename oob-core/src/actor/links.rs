@@ -48,6 +48,11 @@ impl Links {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
     /// Ends a link.
     pub(crate) fn close(&self, link: LinkId) {
         if let Some(entry) = self.lock().remove(&link) {

@@ -29,6 +29,12 @@ pub(crate) use evidence::{folder as quarantined, marked};
 pub(crate) use failures::Failures;
 #[cfg(feature = "doors")]
 pub use gossip::gossip_door;
+#[cfg(test)]
+pub(crate) use links::Links;
+#[cfg(test)]
+pub(crate) use reader::READS;
+#[cfg(test)]
+pub(crate) use tasks::HEARS;
 pub(crate) use tasks::start;
 
 /// Events a reader may be behind before it is overtaken.

@@ -24,6 +24,9 @@ const FRAMES: usize = 64;
 /// Bytes after which no further frame is taken into a batch.
 const BYTES: usize = 256 * 1024;
 
+/// What the task is called in the log when it fails.
+pub(crate) const READS: &str = "the reader of a link";
+
 /// What a reader needs of the node.
 pub(crate) struct Reader {
     pub(crate) link: LinkId,
@@ -51,12 +54,12 @@ struct Early {
 
 impl Early {
     /// Judges what is held again if there are other keys now, and drops what waited too long.
-    async fn retry(&mut self, keys: &Arc<ScreenKeys>) -> Vec<Arrived> {
+    async fn retry(&mut self, keys: &Arc<ScreenKeys>, quarantine: &Quarantine) -> Vec<Arrived> {
         let mut out = Vec::new();
         // Most snapshots leave the keys alone, and then judging 16 MiB again would give the same.
         if !Arc::ptr_eq(keys, &self.judged_under) {
             self.judged_under = Arc::clone(keys);
-            out = self.held.retry(keys).await;
+            out = self.held.retry(keys, quarantine).await;
         }
         out.extend(self.held.expire(Instant::now()));
         out
@@ -70,7 +73,7 @@ impl Reader {
         if self.commands.input(up).await.is_ok() {
             // An error is the end of the rules; there is nobody to tell it to. A panic ends this link alone, and the rules hear
             // of its end as of any other.
-            let _ = self.failures.clone().survive("the reader of a link", self.read()).await;
+            let _ = self.failures.clone().survive(READS, self.read()).await;
         }
         self.links.remove(self.link);
         let _ = self.commands.input(Input::LinkDown { link: self.link }).await;
@@ -96,11 +99,13 @@ impl Reader {
             };
             match first {
                 Some(first) => {
+                    #[cfg(test)]
+                    self.failures.fail_if_asked(READS);
                     let frames = self.gather(first);
                     self.pass(frames, &mut early).await?;
                 }
                 None => {
-                    let arrived = early.retry(&self.keys()).await;
+                    let arrived = early.retry(&self.keys(), &self.quarantine).await;
                     self.give(arrived).await?;
                 }
             }
@@ -123,7 +128,7 @@ impl Reader {
     async fn pass(&mut self, frames: Vec<Bytes>, early: &mut Early) -> Result<(), Error> {
         let mut keys = self.keys();
         // What came earlier goes first.
-        let mut out = early.retry(&keys).await;
+        let mut out = early.retry(&keys, &self.quarantine).await;
         let mut batch = judge_all(frames, &keys, &self.quarantine).await;
         while let Some(judged) = batch.pop_front() {
             match judged {
@@ -135,8 +140,8 @@ impl Reader {
                     batch.push_front(judged);
                     let before = std::mem::replace(&mut keys, self.keys());
                     if !Arc::ptr_eq(&before, &keys) {
-                        out = early.retry(&keys).await;
-                        batch = judge_again(batch, &keys).await;
+                        out = early.retry(&keys, &self.quarantine).await;
+                        batch = judge_again(batch, &keys, &self.quarantine).await;
                     }
                 }
                 Judged::Now(arrived) => {
@@ -181,17 +186,17 @@ mod tests {
     async fn what_is_held_is_judged_again_under_other_keys_and_under_no_others() {
         let author = author();
         let (before, after) = (keys(&author, false), keys(&author, true));
-        let mut early = Early::default();
+        let (mut early, quarantine) = (Early::default(), Quarantine::default());
         let frames = (1..=20).map(|seq| sealed(&author, seq)).collect();
-        for judged in judge_all(frames, &before, &Quarantine::default()).await {
+        for judged in judge_all(frames, &before, &quarantine).await {
             let Judged::NotYet(waiting) = judged else { panic!("judged without a relay key") };
             early.held.push(waiting, Instant::now());
         }
         // As if these were the keys they were judged under: the answer would be another, so nobody asked.
         early.judged_under = Arc::clone(&after);
-        assert!(early.retry(&after).await.is_empty() && !early.held.is_empty());
-        assert!(early.retry(&before).await.is_empty() && !early.held.is_empty());
-        assert_eq!(early.retry(&after).await.len(), 20);
+        assert!(early.retry(&after, &quarantine).await.is_empty() && !early.held.is_empty());
+        assert!(early.retry(&before, &quarantine).await.is_empty() && !early.held.is_empty());
+        assert_eq!(early.retry(&after, &quarantine).await.len(), 20);
         assert!(early.held.is_empty());
     }
 }

@@ -251,7 +251,8 @@ mod tests {
         input::Command,
         model::{Name, Role},
     };
-    use oob_store::{Passphrase, Store, backend::CrashDisk};
+    use oob_store::{Kdf, Passphrase, Store, backend::CrashDisk};
+    use std::sync::mpsc as std_mpsc;
 
     struct Running {
         commands: Commands,
@@ -263,12 +264,16 @@ mod tests {
     fn running(disk: &CrashDisk) -> Running {
         let passphrase = Passphrase::new("correct horse");
         let store = Store::with_backend(disk.parts(), &passphrase, home::rng()).unwrap().store;
+        running_on(store, Snapshots::new(None, Instant::now()))
+    }
+
+    fn running_on(store: Store, snapshots: Snapshots) -> Running {
         let now = Now { wall_ms: wall_ms(), mono_ms: 0 };
         let name = Name::parse("Dana").unwrap();
         let engine = Engine::create(store, Box::new(home::rng()), name, now).unwrap();
         let fate = Arc::new(Fate::default());
         let (commands, queue) = queue(Arc::clone(&fate));
-        let (snapshot_sender, snapshots) = watch::channel(engine.snapshot());
+        let (snapshot_sender, receiver) = watch::channel(engine.snapshot());
         let outlets = Outlets {
             snapshots: snapshot_sender,
             events: broadcast::channel(8).0,
@@ -278,17 +283,10 @@ mod tests {
             publish: Box::new(|_| {}),
         };
         let ended = CancellationToken::new();
-        let thread = start(
-            engine,
-            Shelf::new(None),
-            Snapshots::new(None, Instant::now()),
-            queue,
-            outlets,
-            fate,
-            ended.clone(),
-        )
-        .unwrap();
-        Running { commands, snapshots, ended, thread }
+        let thread =
+            start(engine, Shelf::new(None), snapshots, queue, outlets, fate, ended.clone())
+                .unwrap();
+        Running { commands, snapshots: receiver, ended, thread }
     }
 
     fn found() -> Command {
@@ -339,5 +337,69 @@ mod tests {
         drop(node.commands);
         node.ended.cancelled().await;
         node.thread.join().unwrap().unwrap();
+    }
+
+    /// A store in a folder whose snapshot is due; the thread that writes it stops at its first record until the second of what
+    /// is returned is dropped. The third says that it is there.
+    fn due(
+        dir: &Path,
+        close_waits: Duration,
+    ) -> (Running, std_mpsc::SyncSender<()>, std_mpsc::Receiver<u64>) {
+        let kdf = Kdf { memory_kib: Kdf::FLOOR.memory_kib, passes: 1 };
+        let passphrase = Passphrase::new("correct horse");
+        let store = Store::create(dir, &passphrase, kdf, home::rng()).unwrap().store;
+        let (lets_go, gate) = std_mpsc::sync_channel::<()>(1);
+        let (sender, reached) = std_mpsc::sync_channel(1);
+        let gate = std::sync::Mutex::new(gate);
+        let step = move |done| {
+            if sender.try_send(done).is_ok() {
+                // An error is the sender's end, which is what it waits for.
+                let _ = gate.lock().unwrap().recv();
+            }
+        };
+        let snapshots = Snapshots::at_once(dir.to_owned(), close_waits, Arc::new(step));
+        (running_on(store, snapshots), lets_go, reached)
+    }
+
+    fn in_snapshots(dir: &Path) -> usize {
+        std::fs::read_dir(dir.join("snapshots")).unwrap().count()
+    }
+
+    /// Longer than any of these tests takes on a busy machine.
+    const PATIENCE: Duration = Duration::from_secs(120);
+
+    /// The daily snapshot was written by the rules' thread: nobody was answered until it was done, and a stop waited for all
+    /// of it.
+    #[tokio::test]
+    async fn a_snapshot_that_is_being_written_holds_up_nobody_and_no_close() {
+        let dir = tempfile::tempdir().unwrap();
+        let (node, lets_go, reached) = due(dir.path(), Duration::from_millis(1));
+        let reached = tokio::task::spawn_blocking(move || reached.recv_timeout(PATIENCE));
+        reached.await.unwrap().unwrap();
+        let answered = tokio::time::timeout(PATIENCE, node.commands.run(found())).await;
+        answered.expect("the rules wait for the snapshot").unwrap();
+        assert_eq!(in_snapshots(dir.path()), 1, "it is being written");
+        node.commands.put(Work::Close).await.unwrap();
+        tokio::time::timeout(PATIENCE, node.ended.cancelled()).await.expect("the close waits");
+        node.thread.join().unwrap().unwrap();
+        // Peaceful, and nothing of it stays, though its thread is in the middle of it.
+        assert_eq!(in_snapshots(dir.path()), 0);
+        drop(lets_go);
+        let passphrase = Passphrase::new("correct horse");
+        Store::open(dir.path(), &passphrase, home::rng()).unwrap().store.close().unwrap();
+        assert_eq!(in_snapshots(dir.path()), 0);
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_that_is_due_at_a_close_is_written_if_it_takes_no_longer_than_that() {
+        let dir = tempfile::tempdir().unwrap();
+        let (node, lets_go, _reached) = due(dir.path(), PATIENCE);
+        drop(lets_go);
+        node.commands.run(found()).await.unwrap();
+        node.commands.put(Work::Close).await.unwrap();
+        node.ended.cancelled().await;
+        node.thread.join().unwrap().unwrap();
+        assert_eq!(in_snapshots(dir.path()), 1);
+        assert_eq!(Store::kept(dir.path()).snapshots.len(), 1);
     }
 }

@@ -22,7 +22,7 @@ use oob_engine::{
     input::LinkId,
     snapshot::{RosterView, Snapshot},
 };
-use oob_mesh::{FoundBy, Gossip, Link, Mesh, MeshEvent, Quarantine, Source, Topic};
+use oob_mesh::{FoundBy, Gossip, Link, Mesh, MeshEvent, Quarantine, Restarts, Source, Topic};
 use oob_proto::TransportKey;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -55,7 +55,7 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(60);
 /// What tasks are called in the log when they fail.
 const ADMITS: &str = "the task that admits members";
 const LEARNS: &str = "the task that learns addresses";
-const HEARS: &str = "the task that hears the mesh";
+pub(crate) const HEARS: &str = "the task that hears the mesh";
 
 /// What a node holds of its actor.
 pub(crate) struct Parts {
@@ -64,6 +64,8 @@ pub(crate) struct Parts {
     pub(crate) events: broadcast::Sender<Live>,
     pub(crate) last_event: Arc<AtomicU64>,
     pub(crate) failures: Failures,
+    #[cfg(test)]
+    pub(crate) links: Arc<Links>,
     pub(crate) task: Task,
 }
 
@@ -144,6 +146,8 @@ pub(crate) async fn start(
         stop: stop.clone(),
     };
     let failures = shared.failures.clone();
+    #[cfg(test)]
+    let links = Arc::clone(&shared.links);
     if let Some(home) = folder {
         spawn(&shared, keep_evidence(shared.gate.mesh.quarantine(), home));
     }
@@ -153,12 +157,14 @@ pub(crate) async fn start(
     spawn(&shared, async move {
         let Shared { failures, .. } = &watching;
         let watch = || failures.survive(ADMITS, watch_roster(&watching, &allowed_sender));
-        while watch().await.is_none() && failures.pause().await {}
+        let mut restarts = Restarts::default();
+        while watch().await.is_none() && failures.pause(&mut restarts).await {}
     });
     spawn(&shared, async move {
         let Shared { failures, .. } = &learning;
+        let mut restarts = Restarts::default();
         while failures.survive(LEARNS, learn(&learning, &mut learned)).await.is_none()
-            && failures.pause().await
+            && failures.pause(&mut restarts).await
         {}
     });
     let (gossips, messages) = gossip::queue();
@@ -179,7 +185,16 @@ pub(crate) async fn start(
         Arc::clone(&outcome),
     ));
     let task = Task { stop: stop.drop_guard(), stopped, outcome };
-    Ok(Parts { gate, history, events, last_event, failures, task })
+    Ok(Parts {
+        gate,
+        history,
+        events,
+        last_event,
+        failures,
+        #[cfg(test)]
+        links,
+        task,
+    })
 }
 
 /// What the mesh tells, and where gossip goes on to.
@@ -236,32 +251,41 @@ async fn close(commands: &Commands, rules: Thread) -> Result<(), Error> {
 /// Takes what the mesh tells; ends when the mesh does, and goes on where it panics.
 async fn serve(shared: &Shared, mut inlet: Inlet) {
     let Shared { failures, .. } = shared;
-    while failures.survive(HEARS, hear(shared, &mut inlet)).await.is_none()
-        && failures.pause().await
-    {}
-    if shared.failures.gave_up() {
-        // Nobody can be reached any more; the store and whoever asks for it do without.
-        std::future::pending().await
+    let (mut known, mut restarts) = (Known::default(), Restarts::default());
+    while failures.survive(HEARS, hear(shared, &mut inlet, &mut known)).await.is_none() {
+        if !failures.pause(&mut restarts).await {
+            // Nobody can be reached any more; the store and whoever asks for it do without.
+            std::future::pending().await
+        }
     }
 }
 
+/// What is known of the links. It outlives a failure of the task that hears: the links do, too.
+#[derive(Default)]
+struct Known {
+    /// The number of the newest link. None has that of another, whose reader may still be at work.
+    newest: u64,
+    /// Who reads the newest link of each neighbour.
+    readers: BTreeMap<TransportKey, CancellationToken>,
+}
+
 /// Takes what the mesh tells, one after the other.
-async fn hear(shared: &Shared, inlet: &mut Inlet) {
+async fn hear(shared: &Shared, inlet: &mut Inlet, known: &mut Known) {
     let Inlet { mesh_events, gossips } = inlet;
     let joins = Arc::new(Semaphore::new(JOINS));
     let mut beacons = Beacons::default();
-    let mut next_link = 0_u64;
-    let mut readers: BTreeMap<TransportKey, CancellationToken> = BTreeMap::new();
     let mut shown: BTreeMap<TransportKey, Instant> = BTreeMap::new();
     while let Some(event) = mesh_events.recv().await {
+        #[cfg(test)]
+        shared.failures.fail_if_asked(HEARS);
         match event {
             MeshEvent::Up(link) => {
-                next_link = next_link.wrapping_add(1);
-                readers.retain(|_, ended| !ended.is_cancelled());
+                known.newest = known.newest.wrapping_add(1);
+                known.readers.retain(|_, ended| !ended.is_cancelled());
                 let ended = CancellationToken::new();
-                let before = readers.insert(link.key, ended.clone());
+                let before = known.readers.insert(link.key, ended.clone());
                 tell_peer(shared, &link.key, true);
-                read(shared, LinkId(next_link), link, before, ended);
+                read(shared, LinkId(known.newest), link, before, ended);
             }
             MeshEvent::Down { key, reason } => {
                 tracing::debug!(%reason, "a link is down");

@@ -80,6 +80,12 @@ pub enum StoreError {
         /// The folder that was asked for.
         dir: PathBuf,
     },
+    /// A copy of one moment was given up before it was whole. The store is as before.
+    #[error("copy was given up: {why}")]
+    GivenUp {
+        /// Why.
+        why: &'static str,
+    },
     /// The store was written by a newer version of this program.
     #[error("store has format {found}, this version reads up to {known}")]
     Newer {

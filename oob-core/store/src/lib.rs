@@ -58,7 +58,7 @@
 //! - Deleting a plain record hides it. Only secrets are destroyed, and only as far as the disk overwrites in place: an
 //!   SSD, a copying file system or a snapshot may keep an old key, still under the passphrase.
 //!
-//! [`Store::save_snapshot`] and [`CopyWriter::backup`] write sealed copies of the records; [`Store::recover`] and
+//! [`Store::begin_snapshot`] and [`CopyWriter::backup`] write sealed copies of the records; [`Store::recover`] and
 //! [`Store::restore`] make a store of one.
 //!
 //! Not here yet: content-addressed blobs for files, burning of single messages, and the locked mode, whose `carry` keys
@@ -91,6 +91,8 @@ mod reserve;
 // layer: reading
 mod pending;
 mod view;
+// layer: moments
+mod moment;
 // layer: secrets
 mod secrets;
 // layer: store
@@ -107,9 +109,10 @@ mod thief;
 
 pub use bag::{Area, Bag, Order};
 pub use error::StoreError;
+pub use moment::Moment;
 pub use passphrase::{Kdf, Passphrase};
 pub use recovery::Restored;
 pub use sealed_copy::{About, Contents, CopyKind, CopyReader, CopyWriter};
-pub use snapshots::{Kept, Snapshot};
+pub use snapshots::{Draft, Kept, Snapshot, Stop};
 pub use store::{Opened, Store};
 pub use view::View;

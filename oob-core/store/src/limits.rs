@@ -53,6 +53,10 @@ pub const OWNER_BYTES: usize = 255;
 /// Local snapshots kept: the newest, and one more in case it is the newest that is damaged.
 pub const SNAPSHOTS: usize = 2;
 
+/// Memory for what is overwritten while a copy of one moment is written. A copy takes seconds, in which ordinary traffic
+/// overwrites a megabyte or two; where it is more, the copy is given up and not the memory.
+pub const MOMENT_BYTES: usize = 32 << 20;
+
 /// Records put back in one commit while a copy is restored: each commit costs a sync, and this is a megabyte or two.
 pub const RESTORE_RECORDS: usize = 2_048;
 

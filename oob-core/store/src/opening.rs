@@ -331,6 +331,7 @@ fn assemble(
         directory: checked.directory,
         rng,
         pending: Pending::default(),
+        before: std::sync::Weak::new(),
         since: Since { at: Instant::now(), bytes: 0 },
         failed: None,
         closed: false,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeBounds;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use rand_core::CryptoRng;
@@ -16,6 +16,7 @@ use crate::home::{Home, Lock};
 use crate::keyring::{Checkpoint, Keyring, Rest};
 use crate::keys::{Address, Keys, address};
 use crate::limits::{CHECKPOINT_AGE, CHECKPOINT_BYTES};
+use crate::moment::{Before, Moment};
 use crate::passphrase::Passphrase;
 use crate::pending::Pending;
 use crate::reserve::Reserve;
@@ -52,6 +53,8 @@ pub struct Store {
     pub(crate) directory: Directory,
     pub(crate) rng: Box<dyn CryptoRng + Send>,
     pub(crate) pending: Pending,
+    /// Where what is overwritten is noted, while somebody holds a moment.
+    pub(crate) before: Weak<Before>,
     pub(crate) since: Since,
     pub(crate) failed: Option<&'static str>,
     pub(crate) closed: bool,
@@ -285,6 +288,17 @@ impl Store {
         self.view.clone()
     }
 
+    /// Returns the committed records as they are now, to be read while the store goes on. There is one such moment at a
+    /// time: an earlier one ends.
+    pub fn moment(&mut self) -> Moment {
+        if let Some(earlier) = self.before.upgrade() {
+            earlier.give_up("another copy was begun");
+        }
+        let moment = Moment::of(self.view());
+        self.before = Arc::downgrade(moment.before());
+        moment
+    }
+
     /// Wraps the root key under a new passphrase. Nothing else changes: what is sealed stays sealed under the same
     /// keys, so an old copy of the keyring still opens with the old passphrase.
     ///
@@ -378,8 +392,13 @@ impl Store {
         }
         let mut ledger = self.ledger;
         ledger.number = ledger.number.saturating_add(1);
+        let before = self.before.upgrade();
         for (place, stored) in &batch.writes {
-            if let Some(old) = self.view.reader.get(place)? {
+            let old = self.view.reader.get(place)?;
+            if let Some(before) = &before {
+                before.note(place, old.as_deref());
+            }
+            if let Some(old) = old {
                 ledger.tally.remove(&keys.tally, place, &old);
             }
             if let Some(new) = stored {

@@ -3,6 +3,7 @@
 
 use super::{
     Access, Shared,
+    asking::{Asked, Asking},
     patience::Patient,
     places::{Place, Places},
     problem::Refusal,
@@ -50,7 +51,7 @@ pub(crate) async fn serve_socket(listener: UnixListener, shared: Shared, places:
                 converse(stream, service, place, stop).await;
             } else {
                 tracing::warn!(uid = theirs, "another user was refused at the socket");
-                let refuse = service_fn(|_: hyper::Request<Incoming>| async {
+                let refuse = service_fn(|_: hyper::Request<Asked>| async {
                     let failure = Failure::new("forbidden", "this daemon belongs to another user")
                         .hint("start one of your own: oob up");
                     Ok::<_, Infallible>(Refusal(failure).into_response())
@@ -145,7 +146,7 @@ pub(super) async fn converse<T, S, B>(stream: T, service: S, place: Place, stop:
 where
     T: AsyncRead + AsyncWrite + Unpin,
     S: hyper::service::Service<
-            hyper::Request<Incoming>,
+            hyper::Request<Asked>,
             Response = hyper::Response<B>,
             Error = Infallible,
         >,
@@ -154,16 +155,24 @@ where
 {
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(HEAD_BYTES);
-    let service = service_fn(|mut request: hyper::Request<Incoming>| {
-        let answering = place.answers();
-        request.extensions_mut().insert(place.clone());
-        let answer = service.call(request);
+    let service = service_fn(|request: hyper::Request<Incoming>| {
+        let asking = Asking::new(place.clone());
+        let (mut head, body) = request.into_parts();
+        head.extensions.insert(place.clone());
+        let answer = Asked::new(body, asking.clone())
+            .map(|body| service.call(hyper::Request::from_parts(head, body)));
         async move {
-            let answer = answer.await?;
+            let answer = match answer {
+                Some(answer) => answer.await?,
+                // Ended from outside, in this very moment.
+                None => std::future::pending().await,
+            };
+            // Also where a body was not waited for. Nobody hears it who gives way.
+            let _ = asking.answers();
             // Until the last byte of it is taken.
             Ok::<_, Infallible>(answer.map(|body| {
                 body.map_frame(move |frame| {
-                    let _until_then = &answering;
+                    let _until_then = &asking;
                     frame
                 })
             }))
@@ -172,13 +181,18 @@ where
     let stream = TokioIo::new(Patient::new(stream));
     let mut connection = std::pin::pin!(builder.serve_connection(stream, service));
     let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
+        biased;
+        // Dropped as it is: there is nothing to finish, and no further request is begun on it.
+        () = place.gives_way() => Ok(()),
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            tokio::select! {
+                biased;
+                () = place.gives_way() => Ok(()),
+                ended = connection => ended,
+            }
         }
-        // Dropped as it is: there is nothing to finish.
-        () = place.gives_way() => Ok(()),
+        ended = connection.as_mut() => ended,
     };
     if let Err(e) = ended {
         tracing::debug!("a connection to the local API ended: {e}");

@@ -2,6 +2,7 @@
 //! token or a browser's session, the Host and the Origin say it.
 
 mod access;
+mod asking;
 mod body;
 #[cfg(feature = "doors")]
 mod door;

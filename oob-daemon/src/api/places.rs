@@ -88,8 +88,9 @@ impl Quiet {
         number
     }
 
-    fn remove(&self, number: u64) {
-        self.lock().since.remove(&number);
+    /// Says whether it was there still; one that was not is being ended.
+    fn remove(&self, number: u64) -> bool {
+        self.lock().since.remove(&number).is_some()
     }
 
     /// Ends the one that has been quiet for longest; says whether there was one.
@@ -164,20 +165,18 @@ struct Held {
 }
 
 impl Held {
-    fn set_quiet(&self, number: Option<u64>) {
+    fn set_quiet(&self, number: Option<u64>) -> bool {
         let before = {
             let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *quiet, number)
         };
-        if let Some(before) = before {
-            self.places.quiet.remove(before);
-        }
+        before.is_none_or(|before| self.places.quiet.remove(before))
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.set_quiet(None);
+        let _ = self.set_quiet(None);
     }
 }
 
@@ -187,10 +186,11 @@ impl Place {
         self.0.ends.cancelled().await;
     }
 
-    /// Says that a request is being answered until what is returned is dropped.
-    pub(super) fn answers(&self) -> Answering {
-        self.0.set_quiet(None);
-        Answering(self.clone())
+    /// Says that a request is being answered until what is returned is dropped. None where the connection gives way to
+    /// another already: then nothing may be done for it.
+    pub(super) fn answers(&self) -> Option<Answering> {
+        // Whoever takes the number out of the list first has it: the request, or who needs the place.
+        self.0.set_quiet(None).then(|| Answering(self.clone()))
     }
 
     /// Moves to a place for streams, so that the next connection finds the one that was held.
@@ -220,7 +220,7 @@ impl Drop for Answering {
         if held.is_stream.load(Ordering::Relaxed) {
             return;
         }
-        held.set_quiet(Some(held.places.quiet.add(&held.ends)));
+        let _ = held.set_quiet(Some(held.places.quiet.add(&held.ends)));
     }
 }
 
@@ -228,6 +228,19 @@ impl Drop for Answering {
 mod tests {
     use super::*;
     use futures::FutureExt;
+
+    /// Both could happen: the request was carried out, and its connection was cut off before it was told.
+    #[tokio::test]
+    async fn a_connection_that_gives_way_answers_nothing_any_more() {
+        let places = Places::new(1);
+        let first = places.take().await;
+        let answering = first.answers().unwrap();
+        assert!(!places.make_room());
+        drop(answering);
+        assert!(places.make_room());
+        assert!(first.answers().is_none());
+        assert!(first.gives_way().now_or_never().is_some());
+    }
 
     fn at_once(places: &Places) -> Option<Place> {
         places.take().now_or_never()
@@ -237,7 +250,7 @@ mod tests {
     async fn whoever_was_quiet_for_longest_gives_way_and_nobody_who_is_answered() {
         let places = Places::new(2);
         let (first, second) = (places.take().await, places.take().await);
-        let answering = first.answers();
+        let answering = first.answers().unwrap();
         // The first came before, and is being answered.
         let mut third = Box::pin(places.take());
         assert!(third.as_mut().now_or_never().is_none());
@@ -246,7 +259,7 @@ mod tests {
         drop(second);
         let third = third.await;
         // Nobody is quiet: whoever comes waits, until one is.
-        let also = third.answers();
+        let also = third.answers().unwrap();
         let mut fourth = Box::pin(places.take());
         assert!(fourth.as_mut().now_or_never().is_none());
         drop(answering);
@@ -262,7 +275,7 @@ mod tests {
     async fn a_stream_gives_its_first_place_back_and_does_not_give_way() {
         let places = Places::new(1);
         let stream = places.take().await;
-        let answering = stream.answers();
+        let answering = stream.answers().unwrap();
         stream.becomes_stream().unwrap();
         let next = at_once(&places).unwrap();
         assert_eq!(next.becomes_stream().unwrap_err().code(), "too_many");

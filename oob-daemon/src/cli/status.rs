@@ -106,6 +106,10 @@ fn words(status: &Status, commands: impl Fn(&str) -> String) -> String {
     lines.extend(
         place::listening(&status.listen).iter().map(|at| format!("others reach you at {at}")),
     );
+    lines.extend(status.restored.map(|at| {
+        let began = at.local();
+        format!("note: this home came from a copy and began anew at {began}; messages it had confirmed later than that copy are not in it")
+    }));
     lines.extend(status.note.iter().map(|note| format!("note: {note}")));
     lines.join("\n")
 }

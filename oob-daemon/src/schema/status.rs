@@ -33,6 +33,8 @@ pub struct Status {
     pub up_ms: u64,
     /// What of it has failed.
     pub faults: Faults,
+    /// When this device began anew since its home came from a copy, by its clock; `null` if it never did.
+    pub restored: Option<Stamp>,
 }
 
 /// Own tasks that failed, since the start. None of them touches what is stored.

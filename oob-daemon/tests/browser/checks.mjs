@@ -305,9 +305,9 @@ async function what_was_said_while_the_daemon_was_not_heard_is_there_afterwards(
   });
   // A daemon that hangs keeps its streams open; it is noticed all the same, and that it goes on as well.
   await page.context.route("**/api/v1/status", (route) => route.abort());
-  await lost.waitFor({ timeout: 30_000 });
+  await lost.waitFor({ timeout: 60_000 });
   await page.context.unroute("**/api/v1/status");
-  await lost.waitFor({ state: "detached", timeout: 30_000 });
+  await lost.waitFor({ state: "detached", timeout: 60_000 });
   assert.equal(await page.page.evaluate(() => window.mark), "not loaded again");
   // A browser complains of each connection that was refused; here they were.
   page.wrong.splice(0, page.wrong.length, ...page.wrong.filter((line) => !line.includes("net::ERR_FAILED")));

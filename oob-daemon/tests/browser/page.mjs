@@ -29,7 +29,7 @@ function watch() {
 }
 
 /** How long anything on the page may take; the people are on this machine. */
-const PATIENCE_MS = 15_000;
+const PATIENCE_MS = 60_000;
 
 export class Pages {
   constructor(browser, axe, shots, expected) {

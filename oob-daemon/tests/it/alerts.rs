@@ -14,7 +14,7 @@ use std::{
 };
 
 /// Longest a test waits for an event.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The events of a daemon, over its TCP side.
 struct Stream(BufReader<TcpStream>);

@@ -217,7 +217,7 @@ fn another_user_is_refused_at_the_socket() {
                 rustix::thread::set_thread_res_uid(other, other, other).unwrap();
             }
             let mut stream = UnixStream::connect(&socket)?;
-            stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+            stream.set_read_timeout(Some(Duration::from_secs(60)))?;
             stream.write_all(
                 b"GET /api/v1/me HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
             )?;
@@ -270,7 +270,7 @@ fn many_messages_go_in_one_request_and_stay_in_order() {
         (Some("not_found"), Some("bad_request"))
     );
     assert_eq!(answers.iter().filter(|answer| answer["id"].is_string()).count(), 200);
-    two.dana.json(&["send", "sam", "last", "--wait", "delivered", "--timeout", "30s"]);
+    two.dana.json(&["send", "sam", "last", "--wait", "delivered", "--timeout", "90s"]);
     let texts: Vec<String> = two
         .sam
         .oob(&["--json", "log", "dana"])
@@ -290,7 +290,7 @@ fn events_until(api: &Value, after: Option<u64>, found: impl Fn(&Value) -> bool)
     let host = api["url"].as_str().unwrap().strip_prefix("http://").unwrap();
     let token = api["token"].as_str().unwrap();
     let mut stream = TcpStream::connect(host).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let resume = after.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
     write!(stream, "GET /api/v1/events HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n{resume}\r\n").unwrap();
     let mut id = 0;
@@ -311,7 +311,7 @@ fn events_until(api: &Value, after: Option<u64>, found: impl Fn(&Value) -> bool)
 #[test]
 fn events_resume_behind_the_last_one_also_after_a_restart() {
     let two = Two::met();
-    let sent = two.dana.json(&["send", "sam", "second", "--wait", "delivered", "--timeout", "30s"]);
+    let sent = two.dana.json(&["send", "sam", "second", "--wait", "delivered", "--timeout", "90s"]);
     let (first, event) = events_until(&two.sam.api(), Some(0), |event| event["type"] == "message");
     assert_eq!(
         (event["text"].as_str(), event["author_name"].as_str(), event["outgoing"].as_bool()),
@@ -335,7 +335,7 @@ fn events_resume_behind_the_last_one_also_after_a_restart() {
 /// Opens an event stream over the socket and reads the head of its answer.
 fn stream(home: &Home) -> (u16, BufReader<UnixStream>) {
     let mut stream = UnixStream::connect(home.path().join("oob.sock")).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     stream.write_all(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     let mut reader = BufReader::new(stream);
     let mut head = String::new();
@@ -360,7 +360,7 @@ fn open_event_streams_do_not_keep_commands_waiting() {
     drop(refused);
     // A stream that ends gives its place back, once the daemon has noticed.
     streams.pop();
-    let limit = Instant::now() + Duration::from_secs(30);
+    let limit = Instant::now() + Duration::from_secs(90);
     while stream(&home).0 != 200 {
         assert!(Instant::now() < limit, "the place of a stream that ended is not given back");
     }

@@ -37,7 +37,7 @@ fn texts(home: &Home, with: &str) -> Vec<String> {
 }
 
 fn talk(one: &Home, to: &str, text: &str) {
-    one.json(&["send", to, text, "--wait", "delivered", "--timeout", "60s"]);
+    one.json(&["send", to, text, "--wait", "delivered", "--timeout", "90s"]);
 }
 
 #[test]
@@ -72,6 +72,11 @@ fn a_home_restored_from_a_backup_talks_to_the_others_again() {
     assert!(restored["quarantine"].is_null());
     backup(&new, "restore", &file, &key).error("already_initialised", 1);
     new.up();
+    assert!(new.json(&["status"])["restored"].is_string());
+    let said = new.oob(&["status"]).stdout;
+    assert!(said.contains("\nnote: this home came from a copy and began anew at "), "{said}");
+    assert!(dana.json(&["status"])["restored"].is_null());
+    assert!(!dana.oob(&["status"]).stdout.contains("copy"));
     talk(&new, "dana", "back again");
     talk(&dana, "sam", "good to hear");
     let theirs = texts(&new, "dana");

@@ -334,7 +334,7 @@ fn garbage_on_every_port_and_on_the_socket_harms_nobody() {
         let _ended = stream.read_to_end(&mut answer);
         assert!(!answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
     }
-    two.sam.json(&["send", "dana", "still there?", "--wait", "delivered", "--timeout", "30s"]);
+    two.sam.json(&["send", "dana", "still there?", "--wait", "delivered", "--timeout", "90s"]);
     let log = two.dana.oob(&["--json", "log", "sam"]).lines();
     assert_eq!((log.len(), log[1]["text"].as_str()), (2, Some("still there?")));
 }

@@ -29,7 +29,7 @@ fn the_page_holds_what_it_must_in_a_browser() {
     rosa.up();
     let joined = rosa.json(&["join", two.dana.invite().to_str().unwrap()]);
     let member = joined["member"].as_str().unwrap();
-    two.dana.json(&["send", member, "welcome", "--wait", "delivered", "--timeout", "30s"]);
+    two.dana.json(&["send", member, "welcome", "--wait", "delivered", "--timeout", "90s"]);
     rosa.down();
 
     let source = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -48,16 +48,21 @@ fn the_page_holds_what_it_must_in_a_browser() {
         "shots": shots,
     });
     let only = env::var("OOB_BROWSER_ONLY").unwrap_or_default();
-    let status = Command::new("node")
+    let done = Command::new("node")
         .arg(source.join("tests/browser/run.mjs"))
         .args(only.split_whitespace())
         .env("OOB_BROWSER_TEST", given.to_string())
         .env_remove("OOB_HOME")
         .stdin(Stdio::null())
-        .status()
+        .stderr(Stdio::inherit())
+        .output()
         .unwrap();
-    if status.code() == Some(SKIPPED) {
+    let said = String::from_utf8_lossy(&done.stdout);
+    println!("{said}");
+    if done.status.code() == Some(SKIPPED) {
         return;
     }
-    assert!(status.success(), "see above which check failed");
+    // Named where whoever reads only the last lines finds them.
+    let failed: Vec<_> = said.lines().filter_map(|line| line.strip_prefix("FAILED ")).collect();
+    assert!(done.status.success() && failed.is_empty(), "{}: failed: {failed:?}", done.status);
 }

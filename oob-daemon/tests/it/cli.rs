@@ -185,7 +185,7 @@ fn text_for_people_says_the_same() {
 fn a_text_from_elsewhere_cannot_move_the_cursor() {
     let two = Two::met();
     let nasty = "all \u{1b}[2Jclear\u{202e}\u{9b}31m\r\u{7}";
-    two.sam.json(&["send", "dana", nasty, "--wait", "delivered", "--timeout", "30s"]);
+    two.sam.json(&["send", "dana", nasty, "--wait", "delivered", "--timeout", "90s"]);
     let text = two.dana.oob(&["log", "sam"]).stdout;
     assert!(!text.chars().any(|c| (c.is_control() && c != '\n') || c == '\u{202e}'), "{text:?}");
     assert!(text.contains("clear"));
@@ -213,7 +213,7 @@ fn waiting_ends_with_its_own_code_and_the_message_stays() {
     assert_eq!(two.dana.json(&["status"])["outbox"], 1);
     two.sam.up();
     // Comes by itself; what comes behind it has its receipt only when this one was there too.
-    two.dana.json(&["send", "sam", "and now", "--wait", "delivered", "--timeout", "30s"]);
+    two.dana.json(&["send", "sam", "and now", "--wait", "delivered", "--timeout", "90s"]);
     let texts: Vec<_> = two
         .sam
         .oob(&["--json", "log", "dana"])
@@ -233,7 +233,7 @@ fn what_is_asked_for_by_its_age_is_not_called_read() {
     assert_eq!(state(&two.sam, "dana"), "delivered");
     // Shown a moment ago and still not read, neither here nor, once later news has come, at its author's.
     assert_eq!(state(&two.sam, "dana"), "delivered");
-    two.sam.json(&["send", "dana", "news", "--wait", "delivered", "--timeout", "30s"]);
+    two.sam.json(&["send", "dana", "news", "--wait", "delivered", "--timeout", "90s"]);
     assert_eq!(state(&two.dana, "sam"), "delivered");
     // The control: shown as a whole it is read.
     two.sam.oob(&["--json", "log", "dana"]).lines();

@@ -27,7 +27,7 @@ const NEWS: usize = 1 << 16;
 const LOOK: Duration = Duration::from_millis(250);
 
 /// Longest wait for one answer of the local API, on a machine that does much else.
-const ANSWER: Duration = Duration::from_secs(30);
+const ANSWER: Duration = Duration::from_secs(60);
 
 /// Most messages that `log` gives in one page.
 const PAGE: usize = 500;
@@ -215,7 +215,7 @@ impl Crowd {
             crowd.start(number);
             crowd.join(number);
         }
-        crowd.know_each_other(Duration::from_secs(60));
+        crowd.know_each_other(Duration::from_secs(120));
         for number in 0..names.len() {
             crowd.stop(number);
         }

@@ -223,7 +223,7 @@ fn over_the_socket_every_resource_answers_its_user_and_the_page_is_not_there() {
     home.up();
     let ask = |method: &str, path: &str, kind: &str| {
         let mut stream = UnixStream::connect(home.path().join("oob.sock")).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         stream
             .write_all(&written(method, path, &[("Host", "localhost"), ("Content-Type", kind)]))
             .unwrap();
@@ -264,27 +264,30 @@ fn asked(api: &Value) -> Duration {
     began.elapsed()
 }
 
+/// Longer than anything here takes that happens at all, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Connections of a crowd that says nothing; the design's bar is 2,000 of them while the system allows 128 files.
 const CROWD: usize = 2_000;
 const FILES: &str = "128";
 
-/// Whoever keeps connections open and asks for nothing keeps nobody out: over the very listener that is full, at once.
-///
-/// This once filled TCP and asked over the socket, which has places of its own: it could not fail. Its control is that the
-/// places can be taken, by somebody with the token: then nobody else is answered, until those have had their time.
-#[test]
-fn two_thousand_half_open_connections_keep_nobody_out() {
-    let home = Home::of("Dana", Some("Harbour Clinic"));
+/// Lets this process open the files of all crowds here, or says that it may not.
+fn may_open_enough() -> bool {
     let most = getrlimit(Resource::Nofile);
-    let wanted = (CROWD as u64) + 1_000;
+    let wanted = (CROWD as u64) * 2 + 1_000;
     if most.maximum.is_some_and(|maximum| maximum < wanted) {
         eprintln!("SKIPPED: this user may not open {wanted} files");
-        return;
+        return false;
     }
     if most.current.is_some_and(|current| current < wanted) {
         setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: most.maximum })
             .unwrap();
     }
+    true
+}
+
+/// Starts a daemon that may open few files.
+fn up_with_few_files(home: &Home) -> Value {
     let mut command = Command::new("sh");
     command
         .args(["-c", &format!("ulimit -n {FILES}; exec \"$0\" \"$@\"")])
@@ -294,7 +297,67 @@ fn two_thousand_half_open_connections_keep_nobody_out() {
     let limits = fs::read_to_string(format!("/proc/{}/limits", ready["pid"])).unwrap();
     let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     assert!(files.split_whitespace().nth(4) == Some(FILES), "{files}");
+    ready
+}
 
+/// A crowd at the port of the mesh takes files of the same process: the API and the store must have theirs all the same.
+#[test]
+fn a_flood_at_the_port_of_the_mesh_leaves_the_api_and_the_store_working() {
+    let home = Home::of("Dana", Some("Harbour Clinic"));
+    if !may_open_enough() {
+        return;
+    }
+    let ready = up_with_few_files(&home);
+    let address = ready["listen"][0].as_str().unwrap();
+    let port: u16 =
+        address.split('/').skip_while(|part| *part != "tcp").nth(1).unwrap().parse().unwrap();
+    let api = home.api();
+    let mut crowd = Vec::new();
+    let mut most = 0;
+    for round in 0..10 {
+        for n in 0..CROWD / 20 {
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            // Half of them begin to speak as a libp2p node does, the others say nothing.
+            if n % 2 == 0 {
+                let _ = stream.write_all(b"\x13/multistream/1.0.0\n\x07/noise\n");
+            }
+            crowd.push(stream);
+        }
+        let open = fs::read_dir(format!("/proc/{}/fd", ready["pid"])).unwrap().count();
+        most = most.max(open);
+        asked(&api);
+        // An invitation is durable before it is given.
+        let made = home.dir.path().join(format!("{round}.invite"));
+        home.json(&["invite", "--out", made.to_str().unwrap()]);
+        assert_eq!(home.json(&["status"])["name"], "Dana");
+    }
+    println!("{} connections at the mesh: at most {most} of {FILES} files open", crowd.len());
+    // It was a flood: those that are over have been closed again.
+    let mut closed = 0;
+    for stream in &mut crowd {
+        stream.set_nonblocking(true).unwrap();
+        let read = stream.read(&mut [0; 64]);
+        closed += usize::from(!read.is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock));
+    }
+    assert!(closed >= crowd.len() / 2, "{closed} of {}", crowd.len());
+    drop(crowd);
+    home.down();
+    home.up();
+    assert_eq!(home.json(&["status"])["name"], "Dana");
+}
+
+/// Whoever keeps connections open and asks for nothing keeps nobody out: over the very listener that is full, at once.
+///
+/// This once filled TCP and asked over the socket, which has places of its own: it could not fail. Its control is that what
+/// is being answered does hold its place (`whoever_was_quiet_for_longest_gives_way_and_nobody_who_is_answered`). What counts
+/// as that once began with the head of a request: who sent heads without bodies, without any token, had all places.
+#[test]
+fn two_thousand_half_open_connections_keep_nobody_out() {
+    let home = Home::of("Dana", Some("Harbour Clinic"));
+    if !may_open_enough() {
+        return;
+    }
+    up_with_few_files(&home);
     let api = home.api();
     let began = Instant::now();
     let mut held = half_open(&api, CROWD);
@@ -303,7 +366,7 @@ fn two_thousand_half_open_connections_keep_nobody_out() {
     // The quickest is what the daemon can do, the slowest has other tests beside it; without giving way it is the ten
     // seconds that a head may take.
     assert!(took.iter().min().unwrap() < &Duration::from_millis(100), "{took:?}");
-    assert!(took.iter().max().unwrap() < &Duration::from_secs(5), "{took:?}");
+    assert!(took.iter().max().unwrap() < &Duration::from_secs(8), "{took:?}");
     println!("{CROWD} half open in {:?}, then answers in {took:?}", began.elapsed());
     // All but as many as there are places have been ended, the first ones first.
     let first = held.first_mut().unwrap();
@@ -327,34 +390,30 @@ fn two_thousand_half_open_connections_keep_nobody_out() {
         "{ended:?}"
     );
 
-    // The control.
-    let busy: Vec<_> = (0..8)
-        .map(|_| {
-            let mut stream = TcpStream::connect(host(&api)).unwrap();
-            let token = api["token"].as_str().unwrap();
-            write!(
-                stream,
-                "POST /api/v1/messages HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n\
-                 Expect: 100-continue\r\nContent-Length: 10\r\n\r\n",
-                host(&api)
-            )
-            .unwrap();
-            // Once it is told to go on, it is being answered.
-            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-            let mut go_on = [0; 25];
-            stream.read_exact(&mut go_on).unwrap();
-            assert!(go_on.starts_with(b"HTTP/1.1 100 "), "{go_on:?}");
-            stream
-        })
-        .collect();
-    let mut late = TcpStream::connect(host(&api)).unwrap();
-    late.write_all(&written("GET", "/api/v1/health", &[("Host", host(&api))])).unwrap();
-    late.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-    assert_eq!(late.peek(&mut [0; 1]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
-    // A body has its time too.
-    late.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
-    assert_eq!(answer(&mut late).0, 200);
-    drop(busy);
+    // The heads of requests that anybody may send, whose bodies do not come, keep nobody out either: ten seconds each, by
+    // whoever is on the machine.
+    let own = format!("http://{}", host(&api));
+    let session = [("Host", host(&api)), ("Origin", &own), ("Content-Type", "application/json")];
+    let without_body: Vec<_> =
+        (0..64).map(|_| waiting(&api, "/api/v1/web/session", &session)).collect();
+    assert!(asked(&api) < Duration::from_secs(8));
+    drop(without_body);
+}
+
+/// A request whose body is said to come and does not.
+fn waiting(api: &Value, path: &str, headers: &[(&str, &str)]) -> TcpStream {
+    let mut stream = TcpStream::connect(host(api)).unwrap();
+    let mut head =
+        format!("POST {path} HTTP/1.1\r\nContent-Length: 10\r\nExpect: 100-continue\r\n");
+    headers.iter().for_each(|(name, value)| head.push_str(&format!("{name}: {value}\r\n")));
+    stream.write_all(format!("{head}\r\n").as_bytes()).unwrap();
+    // Once it is told to go on, somebody waits for its body; or it is ended, since another one came.
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut go_on = [0; 25];
+    if stream.read_exact(&mut go_on).is_ok() {
+        assert!(go_on.starts_with(b"HTTP/1.1 100 "), "{go_on:?}");
+    }
+    stream
 }
 
 /// A head that comes letter by letter has no more time than one that does not come.

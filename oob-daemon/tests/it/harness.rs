@@ -14,7 +14,7 @@ use tempfile::TempDir;
 pub(crate) const PASSPHRASE: &str = "four words make one";
 
 /// Longest a test waits for one answer of the local API.
-const ANSWER: Duration = Duration::from_secs(10);
+const ANSWER: Duration = Duration::from_secs(60);
 
 /// The program that homes and daemons of tests run: the one built with them, or that of `OOB_BIN`.
 pub(crate) fn binary() -> PathBuf {
@@ -222,7 +222,7 @@ impl Two {
         sam.up();
         sam.json(&["join", dana.invite().to_str().unwrap()]);
         // Says that keys and links are there: it waits for the receipt itself.
-        dana.json(&["send", "sam", "first", "--wait", "delivered", "--timeout", "30s"]);
+        dana.json(&["send", "sam", "first", "--wait", "delivered", "--timeout", "90s"]);
         Self { dana, sam }
     }
 }

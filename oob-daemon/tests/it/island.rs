@@ -10,13 +10,13 @@ fn whoever_is_away_is_told_with_what_is_held_for_them_and_by_whom() {
     let rosa = Home::of("Rosa", None);
     rosa.up();
     rosa.json(&["join", dana.invite().to_str().unwrap()]);
-    rosa.json(&["send", "dana", "I am in", "--wait", "delivered", "--timeout", "30s"]);
-    rosa.json(&["send", "sam", "hello", "--wait", "delivered", "--timeout", "30s"]);
+    rosa.json(&["send", "dana", "I am in", "--wait", "delivered", "--timeout", "90s"]);
+    rosa.json(&["send", "sam", "hello", "--wait", "delivered", "--timeout", "90s"]);
     assert_eq!(dana.json(&["status"])["island"], json!({"with": 3, "of": 3, "away": []}));
     let members = [&sam, &rosa].map(|home| home.json(&["status"])["member"].clone());
     sam.down();
 
-    let held = dana.json(&["send", "sam", "for later", "--wait", "held", "--timeout", "30s"]);
+    let held = dana.json(&["send", "sam", "for later", "--wait", "held", "--timeout", "90s"]);
     assert_eq!(held["state"], "held");
     let entry = dana.oob(&["--json", "log", "sam"]).lines().pop().unwrap();
     assert_eq!(
@@ -27,7 +27,7 @@ fn whoever_is_away_is_told_with_what_is_held_for_them_and_by_whom() {
     assert!(line.ends_with("Dana: for later  (held by Rosa)\n"), "{line}");
 
     // Others may have heard him a moment later than this device did, and count for so long as he being there.
-    let limit = Instant::now() + Duration::from_secs(40);
+    let limit = Instant::now() + Duration::from_secs(90);
     let away = loop {
         let island = dana.json(&["status"])["island"].clone();
         if island["with"] == 2 {
@@ -55,7 +55,7 @@ fn whoever_is_away_is_told_with_what_is_held_for_them_and_by_whom() {
     // Delivered when he is back, while its author is not there.
     dana.down();
     sam.up();
-    let limit = Instant::now() + Duration::from_secs(30);
+    let limit = Instant::now() + Duration::from_secs(90);
     while sam.oob(&["--json", "log", "dana"]).lines().last().unwrap()["text"] != "for later" {
         assert!(Instant::now() < limit, "it was not handed over");
     }

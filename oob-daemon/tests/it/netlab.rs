@@ -13,7 +13,7 @@ use std::{
 };
 
 /// How long two daemons may take to find each other on a network of two: an mDNS query goes out every five seconds.
-const MEET: &str = "30s";
+const MEET: &str = "90s";
 
 /// Labs are made one after the other: each measures times, and there may be no more than two cores.
 static TURN: Mutex<()> = Mutex::new(());
@@ -94,7 +94,7 @@ fn reach(home: &Home, neighbours: usize) -> Duration {
         if peers.iter().filter(|peer| peer["reachable"] == true).count() == neighbours {
             return start.elapsed();
         }
-        assert!(start.elapsed() < Duration::from_secs(30), "{status}");
+        assert!(start.elapsed() < Duration::from_secs(60), "{status}");
     }
 }
 
@@ -139,7 +139,8 @@ fn meet_by_beacon(prepare: impl Fn(&Host, usize)) -> Option<Laptops> {
     up_with(&laptops.sam, &["--no-mdns"]);
     let took = reach(&laptops.dana.0, 1);
     eprintln!("linked {} ms after the second was up", took.as_millis());
-    assert!(took < Duration::from_secs(3), "{took:?}");
+    // Beacons go out every two seconds at first, and every ten later: without them nobody is found so soon.
+    assert!(took < Duration::from_secs(8), "{took:?}");
     laptops.dana.0.json(&["send", "sam", "by beacon", "--wait", "delivered", "--timeout", MEET]);
     assert_eq!(texts(&laptops.sam.0, "dana"), ["first", "by beacon"]);
     let rungs = [found_by(&laptops.dana.0), found_by(&laptops.sam.0)];
@@ -185,12 +186,13 @@ fn a_link_goes_with_its_interface_and_comes_back_with_it() {
     let gone = reach(&laptops.dana.0, 0);
     eprintln!("seen {} ms after the interface went down", gone.as_millis());
     // Its own device knows at once, the other one after three seconds of silence.
-    assert!(gone < Duration::from_millis(1_500), "{gone:?}");
+    assert!(gone < Duration::from_millis(2_500), "{gone:?}");
     reach(&laptops.sam.0, 0);
     laptops.dana.1.interface(true).unwrap();
     let back = reach(&laptops.dana.0, 1);
     eprintln!("back {} ms after the interface came up", back.as_millis());
-    assert!(back < Duration::from_secs(5), "{back:?}");
+    // A round of dialling is fifteen seconds by now, one of beacons ten.
+    assert!(back < Duration::from_secs(9), "{back:?}");
 }
 
 #[test]

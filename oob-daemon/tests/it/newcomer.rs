@@ -16,7 +16,7 @@ use std::{
 };
 
 /// Longest a test waits for another process to come as far as it must.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[track_caller]
 fn until(what: &str, mut done: impl FnMut() -> bool) {
@@ -86,7 +86,7 @@ fn waiting_in_vain_says_how_far_it_came() {
     );
 
     let mut waiting =
-        two.dana.command(&["send", "sam", "then later", "--wait", "delivered", "--timeout", "60s"]);
+        two.dana.command(&["send", "sam", "then later", "--wait", "delivered", "--timeout", "90s"]);
     let waiting = waiting.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     until("it does not wait", || hears_ctrl_c(waiting.id()));
     interrupt(&waiting);

@@ -102,7 +102,7 @@ fn a_session_may_do_what_the_token_may_until_it_is_left() {
 
     // A stream that was open ends with the session.
     let mut stream = TcpStream::connect(host(&api)).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     write!(
         stream,
         "GET /api/v1/events HTTP/1.1\r\nHost: {}\r\n{both}Connection: close\r\n\r\n",
@@ -218,7 +218,7 @@ fn a_browser_is_opened_without_the_ticket_in_its_arguments() {
     };
     let (sender, arguments) = std::sync::mpsc::sync_channel(1);
     std::thread::spawn(move || sender.send(fs::read_to_string(&told)));
-    let arguments = arguments.recv_timeout(Duration::from_secs(20)).expect("no browser").unwrap();
+    let arguments = arguments.recv_timeout(Duration::from_secs(60)).expect("no browser").unwrap();
     let shown = Done::of(&child.wait_with_output().unwrap());
     let ticket = shown.stdout.split("#t=").nth(1).unwrap().get(..64).unwrap().to_owned();
     let file = home.path().join("web.html");
@@ -234,7 +234,7 @@ fn a_conversation_is_read_backwards_and_its_unread_messages_are_counted() {
     for number in 2..=7 {
         two.dana.json(&["send", "sam", &format!("number {number}")]);
     }
-    two.dana.json(&["send", "sam", "number 8", "--wait", "delivered", "--timeout", "30s"]);
+    two.dana.json(&["send", "sam", "number 8", "--wait", "delivered", "--timeout", "90s"]);
     let api = two.sam.api();
     let auth = format!("Authorization: Bearer {}\r\n", api["token"].as_str().unwrap());
     let get = |path: &str| -> Value {

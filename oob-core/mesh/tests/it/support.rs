@@ -10,7 +10,7 @@ use tokio::{sync::mpsc, time::timeout};
 use zeroize::Zeroizing;
 
 /// Longest wait for anything that must happen: far above every bound of the mesh, so that only a hang meets it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Host {
     pub(crate) mesh: Mesh,

@@ -10,6 +10,7 @@ mod ground;
 mod journal;
 mod kill;
 mod model;
+mod moment;
 mod parsing;
 mod recovery;
 mod rot;

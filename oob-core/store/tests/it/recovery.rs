@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use oob_store::{About, Area, Bag, CopyKind, CopyWriter, Order, Passphrase, Store, StoreError};
+use oob_store::{
+    About, Area, Bag, CopyKind, CopyWriter, Draft, Order, Passphrase, Store, StoreError,
+};
 use tempfile::TempDir;
 
 use crate::{FAST, contents, copy, create, open, passphrase, rng};
@@ -31,16 +33,18 @@ fn all(store: &Store) -> Vec<(u64, Vec<u8>)> {
     store.scan(&bag(), .., Order::Ascending, usize::MAX).unwrap()
 }
 
+fn fill(draft: &mut Draft) {
+    let (moment, to) = draft.parts();
+    for (seq, value) in moment.page(&bag(), 0, usize::MAX).unwrap() {
+        to.put(&bag(), seq, &value).unwrap();
+    }
+    to.put(&carried(), 7, b"an envelope").unwrap();
+}
+
 fn snapshot(store: &mut Store) {
-    store
-        .save_snapshot::<StoreError>(1_000, "Dana", |store, to| {
-            for (seq, value) in all(store) {
-                to.put(&bag(), seq, &value)?;
-            }
-            to.put(&carried(), 7, b"an envelope")
-        })
-        .unwrap()
-        .unwrap();
+    let mut draft = store.begin_snapshot(1_000, "Dana").unwrap().unwrap();
+    fill(&mut draft);
+    draft.keep().unwrap();
 }
 
 /// Breaks the records of a store so that opening says so.
@@ -165,13 +169,68 @@ fn a_snapshot_that_could_not_be_written_leaves_the_last_one() {
     let dir = TempDir::new().unwrap();
     let mut store = filled(dir.path(), 2);
     snapshot(&mut store);
-    let refused = store.save_snapshot::<StoreError>(1, "Dana", |_, to| {
-        to.put(&bag(), 1, b"half")?;
-        Err(StoreError::Closed)
-    });
-    assert!(refused.is_err());
+    let mut draft = store.begin_snapshot(1, "Dana").unwrap().unwrap();
+    draft.parts().1.put(&bag(), 1, b"half").unwrap();
+    drop(draft);
     assert_eq!(Store::kept(dir.path()).snapshots.len(), 1);
-    assert_eq!(fs::read_dir(dir.path().join("snapshots")).unwrap().count(), 1, "a draft was left");
+    assert_eq!(in_snapshots(dir.path()), 1, "a draft was left");
+}
+
+fn in_snapshots(dir: &Path) -> usize {
+    fs::read_dir(dir.join("snapshots")).unwrap().count()
+}
+
+/// Who writes it may be anywhere in it, also in its sync: whoever closes the store waits for nothing, and nothing appears
+/// under its name afterwards, when another process may have the home.
+#[test]
+fn a_snapshot_that_is_stopped_is_not_there_and_does_not_come() {
+    let dir = TempDir::new().unwrap();
+    let mut store = filled(dir.path(), 2);
+    let mut draft = store.begin_snapshot(1, "Dana").unwrap().unwrap();
+    fill(&mut draft);
+    let stop = draft.stop();
+    assert_eq!(in_snapshots(dir.path()), 1);
+    stop.stop();
+    assert_eq!(in_snapshots(dir.path()), 0);
+    assert!(matches!(stop.check(), Err(StoreError::GivenUp { .. })));
+    assert!(matches!(draft.keep(), Err(StoreError::GivenUp { .. })));
+    assert_eq!(in_snapshots(dir.path()), 0);
+    // Two at once: the first ends with the moment it is of.
+    let mut earlier = store.begin_snapshot(1, "Dana").unwrap().unwrap();
+    let mut later = store.begin_snapshot(1, "Dana").unwrap().unwrap();
+    assert!(matches!(earlier.parts().0.page(&bag(), 0, 1), Err(StoreError::GivenUp { .. })));
+    fill(&mut later);
+    let stop = later.stop();
+    later.keep().unwrap();
+    assert!(earlier.keep().is_err());
+    // Stopped too late: it stays.
+    stop.stop();
+    stop.check().unwrap();
+    assert_eq!(Store::kept(dir.path()).snapshots.len(), 1);
+    assert_eq!(in_snapshots(dir.path()), 1);
+}
+
+/// The rules go on while a copy is written: it holds what was there when it was begun.
+#[test]
+fn a_snapshot_holds_its_moment_whatever_is_committed_while_it_is_written() {
+    let dir = TempDir::new().unwrap();
+    let mut store = filled(dir.path(), 40);
+    let then = all(&store);
+    let mut draft = store.begin_snapshot(1, "Dana").unwrap().unwrap();
+    for n in 0..60 {
+        match n % 3 {
+            0 => store.delete(&bag(), n),
+            _ => store.put(&bag(), n, b"later"),
+        }
+        store.commit().unwrap();
+    }
+    fill(&mut draft);
+    draft.keep().unwrap();
+    assert_ne!(all(&store), then, "control");
+    store.close().unwrap();
+    break_records(dir.path());
+    Store::recover(dir.path(), &passphrase(), rng(3)).unwrap();
+    assert_eq!(all(&open(dir.path()).unwrap()), then);
 }
 
 /// The exchange of two stores is a handful of renames. Whatever of them had happened when the power went, the next opening
