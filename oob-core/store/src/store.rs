@@ -306,7 +306,8 @@ impl Store {
         match self.tree.room(bytes) {
             Ok(()) => {
                 if let Some(reserve) = &mut self.reserve {
-                    reserve.renew();
+                    // Four times the bytes of a batch are promised to it.
+                    reserve.renew(bytes.saturating_mul(4));
                 }
                 Ok(())
             }

@@ -1,7 +1,7 @@
 //! `status` and `peers`.
 
 use super::{Reply, Shared};
-use crate::schema::{Away, Faults, Island, Peer, Peers, Status};
+use crate::schema::{Away, Faults, Island, Peer, Peers, Stamp, Status};
 use axum::extract::State;
 use oob_core::{FoundBy, PeerStatus, Transport};
 
@@ -22,6 +22,8 @@ pub(super) async fn status(State(shared): State<Shared>) -> Reply<Status> {
         island: status.island.into(),
         up_ms: u64::try_from(shared.began.elapsed().as_millis()).unwrap_or(u64::MAX),
         faults: status.faults.into(),
+        restored: status.me.restored.map(Stamp::from),
+        elsewhere: status.me.elsewhere.map(Stamp::from),
     })
 }
 
