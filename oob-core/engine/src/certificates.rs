@@ -108,22 +108,31 @@ impl State {
         let author = self.author_of(&device, of.incarnation, of.seq);
         let (Some(device), Some(org)) = (author, self.org_id()) else { return true };
         if device.id == self.identity.device {
-            return self.own_bundle_met(&org, signed);
+            return self.own_bundle_met(&org, signed, cx.now.wall_ms);
         }
         if let Some(link) = link.and_then(|link| self.links.get_mut(link)) {
             link.gave(&of);
         }
         if self.seen.contains(&of) && self.directory.bundle(&device.id).is_some() {
+            if self.directory.signed_bundle(&device.id) != Some(signed) {
+                self.show_own_bundle(cx, link, &device.id);
+            }
             return true;
         }
         match self.directory.take_bundle(cx, &org, &device, signed) {
-            Some(Some(old)) => {
-                self.replaced(cx, &old);
-                if old.incarnation != of.incarnation {
-                    self.lost_its_ratchets(cx, &device.id, of.incarnation);
+            Some(old) => {
+                if let Some(old) = old {
+                    self.replaced(cx, &old);
+                    if old.incarnation != of.incarnation {
+                        self.lost_its_ratchets(cx, &device.id, of.incarnation);
+                    }
+                }
+                if let Some(dead) = self.seen.newest_bundle(&device.id, of.incarnation, raw.seq) {
+                    let mut all = RangeSet::new();
+                    all.insert_range(0, u64::MAX);
+                    self.custody.take_out_all(cx.store, &device.id, dead, &all);
                 }
             }
-            Some(None) => {}
             // Older than what is here: whoever still hands it on need not. Only its author may say which record that is, or
             // any neighbour could have anything of anybody's taken for gone.
             None if BundleClaim::parse(&org, &device.dsk, &device.olm_id, signed).is_ok() => {

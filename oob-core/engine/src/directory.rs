@@ -182,15 +182,21 @@ impl Directory {
         entry.into_iter().flat_map(|entry| entry.relays.keys().map(|(life, _)| *life))
     }
 
-    /// The highest number among what is certified of a device's life; 0 if nothing is.
-    pub(crate) fn last_record(&self, device: &DeviceId, life: Incarnation) -> u64 {
-        let Some(entry) = self.entries.get(device) else { return 0 };
-        let relays = entry.relays.iter().filter(|((of, _), _)| *of == life);
-        let relays = relays.filter_map(|(_, (_, signed))| RelayClaim::record_of(signed));
-        let bundle =
-            entry.bundle.iter().filter_map(|(_, _, signed)| BundleClaim::record_of(signed));
-        let bundle = bundle.filter(|(of, _)| *of == life).map(|(_, seq)| seq);
-        relays.map(|(_, seq)| seq).chain(bundle).max().unwrap_or(0)
+    /// The numbers of what is certified of a device's life.
+    pub(crate) fn records(
+        &self,
+        device: &DeviceId,
+        life: Incarnation,
+    ) -> impl Iterator<Item = u64> + '_ {
+        let entry = self.entries.get(device).into_iter();
+        entry.flat_map(move |entry| {
+            let relays = entry.relays.iter().filter(move |((of, _), _)| *of == life);
+            let relays = relays.filter_map(|(_, (_, signed))| RelayClaim::record_of(signed));
+            let bundle = entry.bundle.iter();
+            let bundle = bundle.filter_map(|(_, _, signed)| BundleClaim::record_of(signed));
+            let bundle = bundle.filter(move |(of, _)| *of == life);
+            relays.chain(bundle).map(|(_, seq)| seq)
+        })
     }
 
     /// Whether a device is known to have had a life.

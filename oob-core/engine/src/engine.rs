@@ -10,7 +10,7 @@ use crate::{
     input::{Command, Input},
     join::Shaken,
     model::{DeviceClass, LinkId, MessageState, Name, Now},
-    own::{Identity, Life},
+    own::{Behind, Identity, Life},
     snapshot::Snapshot,
     state::{State, TYPED_ADDRESSES},
     stored::{self, RecordError},
@@ -184,7 +184,7 @@ impl Engine {
             let state = State::load(&store)?.ok_or(EngineError::NoIdentity)?;
             let (oldest, next) = event_numbers(&store)?;
             let mut engine = Self::with(store, rng, state, oldest, next, now);
-            engine.renew(0, None, now)?;
+            engine.renew(Behind::default(), None, now)?;
             return Ok(engine);
         }
         let mut state = State::load(&store)?.ok_or(EngineError::NoIdentity)?;
@@ -197,14 +197,14 @@ impl Engine {
     /// may know another record by.
     fn renew(
         &mut self,
-        bundle_floor: u64,
+        behind: Behind,
         doubtful_from: Option<u64>,
         now: Now,
     ) -> Result<(), EngineError> {
         let Self { store, rng, state, out, .. } = self;
         let elapsed_ms = state.life.pass(now.mono_ms);
         let cx = &mut Cx { store, rng, now, elapsed_ms, out };
-        state.renew(cx, bundle_floor, doubtful_from)?;
+        state.renew(cx, behind, doubtful_from)?;
         state.with_direct(|direct, post| direct.post_acks(cx, post));
         state.spread_own(cx);
         state.save(cx.store, elapsed_ms);
@@ -412,11 +412,20 @@ impl Engine {
         if let Some(error) = self.broken.take() {
             return Err(error.into());
         }
-        if let Some(bundle_floor) = self.state.behind.take() {
+        if let Some(behind) = self.state.behind.take() {
             // Nothing of this batch leaves: it was done with counters and ratchets that others have seen further on.
             let doubtful_from = self.state.life.doubtful_from();
             let outcome = self.start_over("this device was put back from a copy", now)?;
-            self.renew(bundle_floor, doubtful_from, now)?;
+            match self.renew(behind, doubtful_from, now) {
+                Ok(()) => {}
+                // Callers are told and streams end all the same. Whoever comes when there is room shows it again.
+                Err(EngineError::Store(StoreError::Full { free, needed })) => {
+                    tracing::warn!(free, needed, "no room to begin another life");
+                    self.full = Some(now.mono_ms.saturating_add(ROOM_ASKED_MS));
+                    self.start_over(FULL, now)?;
+                }
+                Err(error) => return Err(error),
+            }
             return Ok(Outcome { snapshot: Some(self.snapshot()), ..outcome });
         }
         let Self { store, rng, state, out, .. } = self;

@@ -108,7 +108,7 @@ pub(crate) fn screen_with(
             return Verdict::NotYet(envelope);
         };
         let stands = keys.removed.get(device).is_none_or(|lives| {
-            lives.get(&origin.incarnation).is_some_and(|last| origin.seq <= *last)
+            lives.get(&origin.incarnation).is_some_and(|standing| standing.contains(origin.seq))
         });
         if !stands {
             return Verdict::Refuse(Refusal::Removed);

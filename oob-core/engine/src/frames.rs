@@ -214,10 +214,7 @@ impl State {
                 self.told_nearby(cx, id, from.id, &nearby);
                 return Ok(Taken::CONTROL);
             }
-            Kind::Log(op) => {
-                self.log_op(cx, Some(id), &op);
-                true
-            }
+            Kind::Log(op) => self.log_op(cx, Some(id), &op),
             Kind::Epoch(grant) => {
                 self.grant(cx, id, from, grant);
                 true
@@ -371,13 +368,17 @@ impl State {
         )
     }
 
-    /// Takes an operation and passes it on to every other neighbour.
-    pub(crate) fn log_op(&mut self, cx: &mut Cx<'_>, from: Option<LinkId>, op: &wire::Op) {
-        let Some(organisation) = &mut self.organisation else { return };
+    /// Takes an operation and passes it on to every other neighbour; returns whether a correct neighbour may send it.
+    pub(crate) fn log_op(&mut self, cx: &mut Cx<'_>, from: Option<LinkId>, op: &wire::Op) -> bool {
+        let Some(organisation) = &mut self.organisation else { return true };
         match organisation.learn_from(cx, from, op) {
             Ok(new) => new.into_iter().for_each(|hash| self.tell_of(hash, from)),
-            Err(error) => tracing::debug!(%error, "operation refused"),
+            Err(error) => {
+                tracing::debug!(%error, "operation refused");
+                return !error.is_guilt();
+            }
         }
+        true
     }
 
     /// Queues a new operation for every greeted neighbour but the one it came from.

@@ -35,11 +35,12 @@ impl State {
         for (device, cuts) in organisation.roster().record_cuts() {
             let lives: Vec<Incarnation> = self.seen.lives_of(&device).collect();
             for life in lives {
-                let last = cuts.get(&life).copied().unwrap_or(0);
-                let mut beyond = RangeSet::new();
-                beyond.insert_range(last.saturating_add(1), u64::MAX);
+                let standing = cuts.get(&life).cloned().unwrap_or_default();
+                let mut all = RangeSet::new();
+                all.insert_range(0, u64::MAX);
+                let beyond = standing.missing_from(&all);
                 self.custody.take_out_all(cx.store, &device, life, &beyond);
-                self.seen.cut(&device, life, last);
+                self.seen.cut(&device, life, &standing);
             }
             self.holders.forget(&device);
             self.reheld = true;
@@ -68,8 +69,12 @@ impl State {
             return Ok(true);
         }
         let first = std::mem::replace(&mut link.have_number, claim.number) == 0;
+        // What was so once says nothing of what is: numbers may have been given to other records since.
+        if !self.keep_have(cx, id, from, &claim, signed, first) {
+            return Ok(true);
+        }
+        let Some(link) = self.links.get_mut(id) else { return Ok(true) };
         link.take_have(&claim.told);
-        self.keep_have(cx, id, from, &claim, signed, first);
         let me = self.identity.device;
         for told in &claim.told {
             let (device, life) = told.key;

@@ -6,7 +6,7 @@ use crate::{
     event::Event,
     model::{Name, Ring, Role},
     own::{Life, Membership},
-    roster::{Circle, JoinClaim, OpError, Organisation, author, check, found},
+    roster::{BundleClaim, Circle, JoinClaim, OpError, Organisation, author, check, found},
     state::State,
     stored::RecordError,
 };
@@ -359,6 +359,13 @@ impl State {
         sign(SignedType::Join, org, request.encode_to_vec(), &keys)
     }
 
+    /// The number of an own bundle of another life than this.
+    fn earlier_bundle(&self, org: &OrgId, signed: &wire::Signed) -> Option<u64> {
+        let (dsk, olm) = (self.identity.dsk.public(), self.identity.olm.identity());
+        let claim = BundleClaim::parse(org, &dsk, &olm, signed).ok()?;
+        Some(claim.seq).filter(|_| claim.incarnation != self.life.incarnation)
+    }
+
     /// Checks and takes the answer to a request.
     pub(crate) fn finish_join(
         &mut self,
@@ -401,8 +408,21 @@ impl State {
         {
             self.relay_cert(cx, None, signed);
         }
-        for signed in answer.bundles.iter().take(limits::HELLO_ITEMS * limits::DEVICES_PER_MEMBER) {
-            self.bundle(cx, None, signed);
+        let bundles = answer.bundles.iter().take(limits::HELLO_ITEMS * limits::DEVICES_PER_MEMBER);
+        let mut before = None;
+        for signed in bundles {
+            match self.earlier_bundle(&org, signed) {
+                Some(seq) => before = before.max(Some(seq)),
+                None => {
+                    self.bundle(cx, None, signed);
+                }
+            }
+        }
+        // A request made before this one, whose secrets are gone: others must not take its bundle for the newest.
+        if let Some(seq) = before.filter(|seq| seq.saturating_add(1) >= self.life.next_bundle()) {
+            self.life.skip_bundles(seq.saturating_add(1));
+            let secrets = self.life.publish_bundle(cx, &self.identity, &org);
+            self.bundles.publish(cx, secrets);
         }
         for addresses in answer.addresses.iter().take(limits::HELLO_ITEMS) {
             self.told_addresses(cx, None, addresses);

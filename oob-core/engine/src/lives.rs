@@ -9,7 +9,9 @@
 use crate::{
     cx::Cx,
     effect::Effect,
-    model::{Device, LinkId},
+    model::{Device, LinkId, RangeSet},
+    own::Behind,
+    record::{Lane, RecordRef},
     roster::{BundleClaim, RelayClaim},
     state::State,
     stored::{self, RecordError},
@@ -21,12 +23,19 @@ use oob_proto::{
     signing::SignedType,
     wire::{self, Frame, frame::Kind},
 };
+use std::collections::BTreeSet;
 
-/// What a device lacks is sealed again for it at most this often: one that begins a life every second must not have others
-/// seal thousands of messages each time.
+/// What a device lacks is sealed again for it at once, then after this time, then after twice as long each time: one that
+/// begins a life every minute must not have others seal thousands of messages each time.
 const AGAIN_MS: u64 = 60_000;
 
-/// Words of neighbours kept to be shown to them; a device has fewer streams.
+/// The longest of these pauses: six times a day is no work to speak of.
+const AGAIN_MOST_MS: u64 = 4 * 3_600_000;
+
+/// So long after the last time a pause begins as short as at first.
+const AGAIN_FORGIVEN_MS: u64 = 86_400_000;
+
+/// Words of neighbours at hand to be shown to them; a device has fewer streams. Of others they are read again.
 const HAVES: usize = 64;
 
 /// How long nothing goes out while a neighbour owes the proof of what it says. Without one its word counts for nothing.
@@ -41,12 +50,15 @@ impl State {
     pub(crate) fn renew(
         &mut self,
         cx: &mut Cx<'_>,
-        bundle_floor: u64,
+        behind: Behind,
         doubtful_from: Option<u64>,
     ) -> Result<(), RecordError> {
         let before = self.life.incarnation;
         cx.store.delete(&stored::own(), stored::OWN_FORMER);
-        self.life.renew(cx.rng, bundle_floor, cx.now.wall_ms);
+        self.life.renew(cx.rng, behind.bundle_floor, cx.now.wall_ms);
+        if behind.overtaken {
+            self.life.count_overtaken(cx.now.wall_ms);
+        }
         self.peers.forget_all(cx.store)?;
         self.outbox.clear(cx.store);
         (self.changed, self.rekeyed) = (true, true);
@@ -68,6 +80,33 @@ impl State {
         if let Some(from) = doubtful_from {
             self.with_direct(|direct, post| direct.write_anew(cx, post, before, from))
                 .transpose()?;
+            self.raise_anew(cx, before, from)?;
+        }
+        Ok(())
+    }
+
+    /// Makes own alerts and answers of a life again, from a record on: others may know other records by their numbers, and
+    /// would take these for them.
+    fn raise_anew(
+        &mut self,
+        cx: &mut Cx<'_>,
+        life: Incarnation,
+        from: u64,
+    ) -> Result<(), RecordError> {
+        let key = (self.identity.device, life);
+        let mut doubtful = RangeSet::new();
+        doubtful.insert_range(from, u64::MAX);
+        let doubtful = self.custody.in_lane(&key, Lane::Alerts).common(&doubtful);
+        for seq in doubtful.numbers().collect::<Vec<_>>() {
+            let of = RecordRef { device: key.0, incarnation: key.1, seq };
+            let read = self.custody.read(cx.store, &of, cx.elapsed_ms)?;
+            let kind = read.and_then(|(frame, _)| Frame::read(&frame).ok()?.kind);
+            let Some(kind) = kind else { continue };
+            let made = self.with_alerts(|alerts| alerts.make_anew(cx, &kind));
+            if let Some(made) = made.transpose()?.flatten() {
+                self.custody.take_out(cx.store, &of);
+                self.pass_on(cx, None, made.record, &made.kind, 0);
+            }
         }
         Ok(())
     }
@@ -82,18 +121,30 @@ impl State {
         self.peers.retire(device, life);
         self.outbox.settle(cx.store, device, |_| true);
         self.lost.insert(*device);
+        // What was owed is gone with this batch: that it is owed must not be forgotten with a start.
+        let known = self.neighbours.entry(*device).or_default();
+        known.lost = true;
+        stored::write(cx.store, &stored::neighbour(device), stored::ONLY, known);
         self.have_changed(cx.now.mono_ms);
     }
 
     /// Seals again what those lack who lost their ratchets.
     pub(crate) fn send_again(&mut self, cx: &mut Cx<'_>) -> Result<(), RecordError> {
         for id in self.lost.clone() {
-            let last = self.sent_again.get(&id);
-            if last.is_some_and(|last| cx.now.mono_ms.saturating_sub(*last) < AGAIN_MS) {
+            let known = self.neighbours.entry(id).or_default();
+            let since_ms = cx.elapsed_ms.saturating_sub(known.again_ms);
+            if since_ms < known.again_pause_ms {
                 continue;
             }
+            let pause_ms = match since_ms < AGAIN_FORGIVEN_MS {
+                true => known.again_pause_ms.saturating_mul(2),
+                false => 0,
+            };
+            known.again_pause_ms = pause_ms.clamp(AGAIN_MS, AGAIN_MOST_MS);
+            known.again_ms = cx.elapsed_ms;
+            known.lost = false;
+            stored::write(cx.store, &stored::neighbour(&id), stored::ONLY, known);
             self.lost.remove(&id);
-            self.sent_again.insert(id, cx.now.mono_ms);
             if let Some(device) = self.device(&id) {
                 self.seal_again(cx, &device, None)?;
             }
@@ -122,14 +173,34 @@ impl State {
         true
     }
 
-    /// Looks at an own bundle that somebody else had; returns whether it is one.
-    pub(crate) fn own_bundle_met(&mut self, org: &OrgId, signed: &wire::Signed) -> bool {
+    /// Looks at an own bundle that somebody else had; returns whether it is one. One of another life that has the number of
+    /// the newest here has taken its place with whoever had it first: the same copy was restored twice.
+    pub(crate) fn own_bundle_met(
+        &mut self,
+        org: &OrgId,
+        signed: &wire::Signed,
+        now_ms: u64,
+    ) -> bool {
         let own = self.identity.dsk.public();
         let Ok(claim) = BundleClaim::parse(org, &own, &self.identity.olm.identity(), signed) else {
             return false;
         };
-        if claim.seq >= self.life.next_bundle() {
-            self.is_behind(claim.seq.saturating_add(1));
+        let next = claim.seq.saturating_add(1);
+        if claim.incarnation == self.life.incarnation {
+            if next > self.life.next_bundle() {
+                self.is_behind(next);
+            }
+        } else if next >= self.life.next_bundle() {
+            // Numbers and ratchets of this life are nobody else's: that others send elsewhere is the harm, and it can wait.
+            match self.life.may_be_overtaken(now_ms) {
+                true => self.is_overtaken(next),
+                false => {
+                    tracing::warn!(
+                        "this identity runs on another machine too: stop one of the two"
+                    );
+                    self.changed = true;
+                }
+            }
         }
         true
     }
@@ -159,26 +230,46 @@ impl State {
 
     /// What to tell a neighbour of its own last word.
     pub(crate) fn have_mark(&self, device: &DeviceId) -> Option<wire::HaveMark> {
-        let (life, number, _) = self.last_haves.get(device)?;
-        Some(wire::HaveMark { incarnation: life.0, number: *number })
+        let (life, number, _) = self.last_have(device)?;
+        Some(wire::HaveMark { incarnation: life.0, number })
+    }
+
+    /// The newest Have of a device, with its life and number.
+    fn last_have(&self, device: &DeviceId) -> Option<(Incarnation, u64, wire::Signed)> {
+        self.last_haves.get(device).cloned().or_else(|| {
+            let signed = self.neighbours.get(device)?.have.clone()?;
+            let raw = wire::Have::decode(signed.payload.as_slice()).ok()?;
+            Some((Incarnation(raw.incarnation), raw.number, signed))
+        })
     }
 
     /// Takes what a neighbour says of this device's last word. Anybody can say so, so it convinces nobody: it has this device
     /// wait a moment for its own signature, which the neighbour then shows.
     pub(crate) fn heard_of_own(&mut self, cx: &Cx<'_>, from: &Device, hello: &wire::Hello) {
-        let Some(yours) = &hello.yours else { return };
-        let ours = yours.incarnation == self.life.incarnation.0;
-        if ours && yours.number == self.life.have_number() {
-            self.life.vouched();
+        let later = hello.yours.as_ref().is_some_and(|yours| {
+            yours.incarnation == self.life.incarnation.0 && yours.number > self.life.have_number()
+        });
+        if !later {
+            return self.knows_nothing_later(from.id);
         }
-        let later = ours && yours.number > self.life.have_number();
         let now_ms = cx.now.mono_ms;
         let last = self.held_back_by.get(&from.id);
-        if !later || last.is_some_and(|last| now_ms.saturating_sub(*last) < PROOF_EVERY_MS) {
+        if last.is_some_and(|last| now_ms.saturating_sub(*last) < PROOF_EVERY_MS) {
             return;
         }
         self.held_back_by.insert(from.id, now_ms);
         self.held_back_ms = now_ms.saturating_add(PROOF_MS);
+    }
+
+    /// Takes note that a neighbour knows no later word of this device. It speaks for itself alone: the store is no longer in
+    /// doubt when everybody has said so whose word it knows, and who is still there.
+    fn knows_nothing_later(&mut self, device: DeviceId) {
+        self.vouched_by.insert(device);
+        let stored = self.neighbours.iter().filter(|(_, known)| known.have.is_some());
+        let mut met = stored.map(|(id, _)| id).chain(self.last_haves.keys());
+        if met.all(|id| self.vouched_by.contains(id) || self.device(id).is_none()) {
+            self.life.vouched();
+        }
     }
 
     /// Whether nothing of this device's own goes out just now.
@@ -194,10 +285,19 @@ impl State {
     }
 
     fn is_behind(&mut self, bundle_floor: u64) {
-        self.behind = Some(self.behind.unwrap_or(0).max(bundle_floor));
+        let bundle_floor = self.behind.map_or(0, |known| known.bundle_floor).max(bundle_floor);
+        self.behind = Some(Behind { bundle_floor, overtaken: false });
     }
 
-    /// Keeps a neighbour's word, and shows it a later one of its own if it comes back with an older.
+    fn is_overtaken(&mut self, bundle_floor: u64) {
+        match &mut self.behind {
+            Some(known) => known.bundle_floor = known.bundle_floor.max(bundle_floor),
+            None => self.behind = Some(Behind { bundle_floor, overtaken: true }),
+        }
+    }
+
+    /// Keeps a neighbour's word, and shows it a later one of its own if it comes back with an older. Returns whether it is its
+    /// last.
     pub(crate) fn keep_have(
         &mut self,
         cx: &mut Cx<'_>,
@@ -206,13 +306,15 @@ impl State {
         claim: &HaveClaim,
         signed: &wire::Signed,
         first: bool,
-    ) {
-        if let Some((life, number, later)) = self.last_haves.get(&from.id)
-            && *life == claim.life
-            && *number >= claim.number
+    ) -> bool {
+        if let Some((life, number, later)) = self.last_have(&from.id)
+            && life == claim.life
+            && number >= claim.number
         {
-            if first && later != signed {
-                let later = later.clone();
+            if later == *signed {
+                return true;
+            }
+            if first {
                 let cert = self.directory.newest_relay(&from.id, claim.life);
                 let cert = cert.filter(|(generation, _)| *generation > claim.generation);
                 let cert = cert.map(|(_, cert)| Kind::RelayCert(cert.clone()));
@@ -220,12 +322,18 @@ impl State {
                     show(cx, link, kind);
                 }
             }
-            return;
+            return false;
         }
         if self.last_haves.len() >= HAVES && !self.last_haves.contains_key(&from.id) {
-            self.last_haves.pop_first();
+            let linked: BTreeSet<DeviceId> = self.links.iter().map(|link| link.device).collect();
+            let heard_ms = |id: &DeviceId| self.neighbours.get(id).map_or(0, |n| n.last_heard_ms);
+            if let Some(oldest) = gives_way(self.last_haves.keys(), &linked, heard_ms) {
+                self.store_have(&oldest);
+                self.last_haves.remove(&oldest);
+            }
         }
         self.last_haves.insert(from.id, (claim.life, claim.number, signed.clone()));
+        true
     }
 
     /// Puts a neighbour's last word where it is written with the rest that is known of it: its stream ended.
@@ -268,7 +376,32 @@ impl State {
     }
 }
 
+/// Whose word need not be at hand: of those without a stream whoever was heard longest ago.
+fn gives_way<'a>(
+    all: impl Iterator<Item = &'a DeviceId>,
+    linked: &BTreeSet<DeviceId>,
+    heard_ms: impl Fn(&DeviceId) -> u64,
+) -> Option<DeviceId> {
+    all.min_by_key(|id| (linked.contains(*id), heard_ms(id), **id)).copied()
+}
+
 fn show(cx: &mut Cx<'_>, link: LinkId, kind: Kind) {
     let frame = Frame::new(kind).encode_to_vec();
     cx.out.effects.push(Effect::Send { link, frame });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It was the one with the lowest id, however lately it was heard.
+    #[test]
+    fn of_the_words_at_hand_the_one_of_whoever_was_heard_longest_ago_gives_way() {
+        let all = [1, 2, 3].map(|n| DeviceId::from([n; 32]));
+        let heard = |id: &DeviceId| [900, 300, 100][usize::from(id.as_bytes()[0]) - 1];
+        let none = BTreeSet::new();
+        assert_eq!(gives_way(all.iter(), &none, heard), Some(all[2]));
+        let linked = BTreeSet::from([all[2]]);
+        assert_eq!(gives_way(all.iter(), &linked, heard), Some(all[1]));
+    }
 }

@@ -32,6 +32,13 @@ const ELAPSED_SAVED_MS: u64 = 600_000;
 /// at one a week.
 const BUNDLES_UNKNOWN: u64 = 1_024;
 
+/// How often another life is begun because others know a later bundle of this identity: a copy that was restored twice asks
+/// for one. Two machines that run one identity would overtake each other for ever.
+const OVERTAKEN: u32 = 3;
+
+/// After this time it may happen once more.
+const OVERTAKEN_MS: u64 = 86_400_000;
+
 /// Own certificates kept: those of 22 days, and room for a clock that jumps; as many as others keep of one device.
 const RELAY_CERTS: usize = 32;
 
@@ -172,6 +179,15 @@ impl Membership {
     }
 }
 
+/// Why this device has to begin another life.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Behind {
+    /// The number its next bundle has to have at least.
+    pub(crate) bundle_floor: u64,
+    /// Others know a later bundle, and nothing of the life it is in that it does not know itself.
+    pub(crate) overtaken: bool,
+}
+
 /// This life of the store: incarnation, relay key, record numbers.
 pub(crate) struct Life {
     pub(crate) incarnation: Incarnation,
@@ -192,6 +208,11 @@ pub(crate) struct Life {
     restored_ms: u64,
     /// The first record that may have a number others know another record by; 0 while there is none.
     doubtful_from: u64,
+    /// How often lately another life was begun because others knew a later bundle, and elapsed time since when that counts.
+    overtaken: u32,
+    overtaken_ms: u64,
+    /// When it was found that this identity runs elsewhere too, by this device's clock; 0 if it was not.
+    elsewhere_ms: u64,
     last_mono_ms: Option<u64>,
     dirty: bool,
     /// Own certificates or the own bundle changed since somebody asked.
@@ -216,6 +237,9 @@ impl Life {
             saved_elapsed_ms: 0,
             restored_ms: 0,
             doubtful_from: 0,
+            overtaken: 0,
+            overtaken_ms: 0,
+            elsewhere_ms: 0,
             last_mono_ms: None,
             dirty: true,
             keys_changed: false,
@@ -237,7 +261,9 @@ impl Life {
 
     /// Writes the life of this store as a copy has it: without the key that signs.
     pub(crate) fn to_former(&self) -> Vec<u8> {
-        wire::StoredLife { rlk: vec![0; 32], ..self.to_stored() }.encode_to_vec()
+        let (overtaken, elsewhere_ms) = (0, 0);
+        wire::StoredLife { rlk: vec![0; 32], overtaken, elsewhere_ms, ..self.to_stored() }
+            .encode_to_vec()
     }
 
     fn from_stored(raw: wire::StoredLife) -> Result<Self, RecordError> {
@@ -261,6 +287,9 @@ impl Life {
             saved_elapsed_ms: raw.elapsed_ms,
             restored_ms: raw.restored_ms,
             doubtful_from: raw.doubtful_from,
+            overtaken: raw.overtaken,
+            overtaken_ms: raw.overtaken_ms,
+            elsewhere_ms: raw.elsewhere_ms,
             last_mono_ms: None,
             dirty: false,
             keys_changed: true,
@@ -304,6 +333,9 @@ impl Life {
             elapsed_ms: self.elapsed_ms,
             restored_ms: self.restored_ms,
             doubtful_from: self.doubtful_from,
+            overtaken: self.overtaken,
+            overtaken_ms: self.overtaken_ms,
+            elsewhere_ms: self.elsewhere_ms,
         }
     }
 
@@ -317,12 +349,60 @@ impl Life {
         self.rlk = SigningKey::generate(rng);
         (self.rlk_gen, self.rlk_since_ms) = (0, 0);
         (self.next_record, self.have_number) = (1, 0);
-        // Bundles are told apart by their number, across lives: a few may have been published that nobody here knows of.
-        self.next_bundle = self.next_bundle.saturating_add(BUNDLES_UNKNOWN).max(bundle_floor);
+        // Bundles are told apart by their number, across lives: a few may have been published that nobody here knows of. The
+        // same copy may be restored again, too: by the clock the later life has the higher number. Where the clock does not
+        // say so, whoever knows the other bundle shows it.
+        let by_clock = now_ms / 1_000;
+        let unknown = self.next_bundle.saturating_add(BUNDLES_UNKNOWN);
+        self.next_bundle = unknown.max(bundle_floor).max(by_clock);
         self.bundle = None;
         self.restored_ms = now_ms.max(1);
         self.doubtful_from = 0;
         self.dirty = true;
+    }
+
+    /// Takes note that another life is begun because others know a later bundle. The second time in a row is said: one copy
+    /// that was restored twice asks for one.
+    pub(crate) fn count_overtaken(&mut self, now_ms: u64) {
+        if self.overtaken == 0 {
+            self.overtaken_ms = self.elapsed_ms;
+        }
+        self.overtaken = self.overtaken.saturating_add(1);
+        if self.overtaken > 1 {
+            self.elsewhere_ms = now_ms.max(1);
+        }
+        self.dirty = true;
+    }
+
+    /// Gives no bundle a number below this.
+    pub(crate) fn skip_bundles(&mut self, next: u64) {
+        self.next_bundle = self.next_bundle.max(next);
+        self.dirty = true;
+    }
+
+    /// Whether another life may be begun because others know a later bundle. If not, this identity runs elsewhere too: two
+    /// would go on overtaking each other, and whoever is at either must be told.
+    pub(crate) fn may_be_overtaken(&mut self, now_ms: u64) -> bool {
+        let days = self.elapsed_ms.saturating_sub(self.overtaken_ms) / OVERTAKEN_MS;
+        let forgiven = u32::try_from(days).unwrap_or(u32::MAX).min(self.overtaken);
+        if forgiven > 0 {
+            self.overtaken = self.overtaken.saturating_sub(forgiven);
+            self.overtaken_ms =
+                self.overtaken_ms.saturating_add(OVERTAKEN_MS.saturating_mul(forgiven.into()));
+            self.dirty = true;
+        }
+        let may = self.overtaken < OVERTAKEN;
+        if !may {
+            self.elsewhere_ms = now_ms.max(1);
+            self.dirty = true;
+        }
+        may
+    }
+
+    /// When it was found that this identity runs elsewhere too, by this device's clock; 0 if it was not, or not for a day.
+    pub(crate) fn elsewhere_ms(&self) -> u64 {
+        let since_ms = self.elapsed_ms.saturating_sub(self.overtaken_ms);
+        if since_ms < OVERTAKEN_MS.saturating_mul(OVERTAKEN.into()) { self.elsewhere_ms } else { 0 }
     }
 
     /// Takes note that the store was opened: whether it is the newest there ever was, nothing in it says.

@@ -4,8 +4,8 @@
 use crate::{
     cx::Cx,
     effect::{Answer, CommandError, Effect},
-    model::{Device, LinkId, Ring},
-    roster::{Circle, announce, author},
+    model::{Device, LinkId, RangeSet, Ring},
+    roster::{CUT_RANGES, Circle, announce, author, cut_of},
     state::State,
 };
 use oob_crypto::{EpochSecret, FirstContact, SigningKey, open_grant, seal_grant, sha256};
@@ -13,7 +13,10 @@ use oob_proto::{
     DeviceId, EpochId, Incarnation, Message,
     wire::{self, Frame, frame::Kind, op_body},
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 /// Lives named in one removal: four times what peers keep of one device. What is not named does not stand.
 const CUTS: usize = 64;
@@ -38,14 +41,14 @@ impl State {
             return Err(CommandError::ThisDevice);
         }
         let admin = self.identity.admin.as_ref();
-        let standing = roster.view.devices.get(device);
+        let there = roster.view.devices.get(device);
         // An admin's word goes over the person's: whoever has a stolen device can write in its person's name.
         let by_person_only = roster
             .removed
             .get(device)
             .is_some_and(|removed| !removed.by_admin)
             .then(|| roster.former.get(device).filter(|_| admin.is_some()));
-        let target = standing.or_else(|| by_person_only.flatten());
+        let target = there.or_else(|| by_person_only.flatten());
         let target = target.ok_or(CommandError::NoDevice)?;
         let me = self.membership.as_ref().map(|membership| membership.member);
         // An admin's removal ended the say of the person's key over devices.
@@ -76,26 +79,33 @@ impl State {
             .chain(self.seen.lives_of(device))
             .chain(self.directory.lives(device))
             .collect();
-        let mut cuts: Vec<(u64, u64, Incarnation)> = lives
+        let mut cuts: Vec<(u64, Vec<wire::Range>, u64, Incarnation)> = lives
             .into_iter()
-            .map(|life| (self.last_record(device, life), ops.remove(&life).unwrap_or(0), life))
+            .map(|life| {
+                let (records, ranges) = cut_of(&self.came(device, life), CUT_RANGES);
+                (records, ranges, ops.remove(&life).unwrap_or(0), life)
+            })
             .collect();
         // A device of more lives than fit was made to lie; what it did most in is most likely honest.
-        cuts.sort_unstable_by(|a, b| b.cmp(a));
+        cuts.sort_unstable_by_key(|(records, _, ops, life)| Reverse((*records, *ops, *life)));
         cuts.truncate(CUTS);
-        let cuts: BTreeMap<Incarnation, (u64, u64)> =
-            cuts.into_iter().map(|(records, ops, life)| (life, (ops, records))).collect();
-        let cut = |(life, (ops, records)): (Incarnation, (u64, u64))| wire::Cut {
-            incarnation: life.0,
-            ops,
-            records,
-        };
-        Ok(cuts.into_iter().map(cut).collect())
+        let mut room = CUT_RANGES;
+        let mut all = BTreeMap::new();
+        for (records, mut ranges, ops, life) in cuts {
+            ranges.truncate(room);
+            room = room.saturating_sub(ranges.len());
+            all.insert(life, wire::Cut { incarnation: life.0, ops, records, ranges });
+        }
+        Ok(all.into_values().collect())
     }
 
-    /// The highest number among the records of a device's life that are known here.
-    pub(crate) fn last_record(&self, device: &DeviceId, life: Incarnation) -> u64 {
-        self.seen.last(device, life).max(self.directory.last_record(device, life))
+    /// The numbers of the records of a device's life that came here.
+    pub(crate) fn came(&self, device: &DeviceId, life: Incarnation) -> RangeSet {
+        let mut came = self.seen.came(device, life);
+        self.directory.records(device, life).for_each(|seq| {
+            came.insert(seq);
+        });
+        came
     }
 
     /// The rings that need another epoch: everyone that is here may be held by a device that was removed.

@@ -19,8 +19,12 @@ use std::{
 /// fit the 1 MiB one stored record may have: an author must not be able to make a batch of anybody's too long.
 const RANGES: usize = 16_384;
 
-/// Lives kept per device.
+/// Lives kept per device. For one more, that of the newest bundle, the one goes whose bundle is the oldest; no other life has
+/// a way in then, so that what goes is dead for good, with all its records.
 const LIVES: usize = 16;
+
+/// Ranges kept of what never came of a life, the highest: below them a removal lets stand what it may.
+const UNSEEN: usize = 2_048;
 
 /// Fewest ranges told of one life, however many lives there are to tell of.
 const TOLD: usize = 2;
@@ -32,6 +36,10 @@ struct Life {
     known: RangeSet,
     /// Of these, not needed.
     gone: RangeSet,
+    /// Number of the newest bundle of it; 0 if none came while it was the newest of its device.
+    bundle_seq: u64,
+    /// Of what is gone, what never came: its author says that nobody needs it.
+    unseen: RangeSet,
 }
 
 impl Life {
@@ -61,7 +69,9 @@ impl Seen {
             let gone = RangeSet::from_wire(&raw.gone, RANGES).common(&known);
             Arc::make_mut(&mut self.view).note(*device, Incarnation(life), &known);
             let lives = self.by_author.entry(*device).or_default();
-            lives.insert(Incarnation(life), Life { known, gone });
+            let unseen = RangeSet::from_wire(&raw.unseen, UNSEEN).common(&gone);
+            let bundle_seq = raw.bundle_seq;
+            lives.insert(Incarnation(life), Life { known, gone, bundle_seq, unseen });
         }
         Ok(())
     }
@@ -100,6 +110,26 @@ impl Seen {
             Some(life) => life.known.len() < RANGES && life.gone.len() < RANGES,
             None => lives.len() < LIVES,
         }
+    }
+
+    /// Takes note of a device's newest bundle. Bundles are numbered across lives, so they tell which life came after which;
+    /// returns the life that gave way to this one, if too many were kept.
+    pub(crate) fn newest_bundle(
+        &mut self,
+        device: &DeviceId,
+        life: Incarnation,
+        bundle_seq: u64,
+    ) -> Option<Incarnation> {
+        let lives = self.by_author.entry(*device).or_default();
+        let full = lives.len() >= LIVES && !lives.contains_key(&life);
+        let oldest = lives.iter().filter(|_| full).min_by_key(|(life, of)| (of.bundle_seq, **life));
+        let oldest = oldest.map(|(life, _)| *life);
+        if let Some(oldest) = oldest {
+            lives.remove(&oldest);
+        }
+        lives.entry(life).or_default().bundle_seq = bundle_seq;
+        oldest.into_iter().chain([life]).for_each(|life| self.changed(device, life));
+        oldest
     }
 
     /// Notes a record. Returns false if it was known, or cannot be noted.
@@ -153,11 +183,17 @@ impl Seen {
             return new;
         }
         let here = new.common(&life.known);
+        life.unseen.union(&life.known.missing_from(&new));
         life.known.union(&new);
         life.gone.union(&new);
         // What an author says can be many ranges; the lowest holes are the oldest.
-        life.known.close_lowest(RANGES);
+        if life.known.len() > RANGES {
+            let before = life.known.clone();
+            life.known.close_lowest(RANGES);
+            life.unseen.union(&before.missing_from(&life.known));
+        }
         life.gone.close_lowest(RANGES);
+        life.unseen = RangeSet::from_wire(&life.unseen.to_wire(UNSEEN), UNSEEN);
         self.changed(device, incarnation);
         here
     }
@@ -175,12 +211,16 @@ impl Seen {
     pub(crate) fn save_dirty(&mut self, store: &mut Store) {
         for (device, life) in std::mem::take(&mut self.dirty) {
             let Some(of) = self.by_author.get(&device).and_then(|lives| lives.get(&life)) else {
+                Arc::make_mut(&mut self.view).forget(device, life);
+                store.delete(&stored::seen(&device), u64::from(life.0));
                 continue;
             };
             Arc::make_mut(&mut self.view).note(device, life, &of.known);
             let raw = wire::StoredRanges {
                 ranges: of.known.to_wire(RANGES),
                 gone: of.gone.to_wire(RANGES),
+                bundle_seq: of.bundle_seq,
+                unseen: of.unseen.to_wire(UNSEEN),
             };
             stored::write(store, &stored::seen(&device), u64::from(life.0), &raw);
         }
@@ -205,23 +245,23 @@ impl Seen {
         self.by_author.get(device).into_iter().flatten().map(|(life, _)| *life)
     }
 
-    /// The highest number known of a life; 0 if there is none.
-    pub(crate) fn last(&self, device: &DeviceId, life: Incarnation) -> u64 {
-        self.life(device, life).and_then(|of| of.known.last()).unwrap_or(0)
+    /// What came of a life, whether or not it is needed still.
+    pub(crate) fn came(&self, device: &DeviceId, life: Incarnation) -> RangeSet {
+        let of = self.life(device, life);
+        of.map(|of| of.unseen.missing_from(&of.known)).unwrap_or_default()
     }
 
-    /// Forgets all of a life beyond a number, as if it had never come: it does not stand.
-    pub(crate) fn cut(&mut self, device: &DeviceId, life: Incarnation, last: u64) {
+    /// Forgets all of a life but some, as if it had never come: it does not stand.
+    pub(crate) fn cut(&mut self, device: &DeviceId, life: Incarnation, standing: &RangeSet) {
         let Some(of) = self.by_author.get_mut(device).and_then(|lives| lives.get_mut(&life)) else {
             return;
         };
-        if of.known.last().is_none_or(|known| known <= last) {
+        if standing.covers(&of.known) {
             return;
         }
-        let mut standing = RangeSet::new();
-        standing.insert_range(0, last);
-        of.known = of.known.common(&standing);
-        of.gone = of.gone.common(&standing);
+        for set in [&mut of.known, &mut of.gone, &mut of.unseen] {
+            *set = set.common(standing);
+        }
         self.changed(device, life);
     }
 
@@ -243,6 +283,7 @@ impl Seen {
 mod tests {
     use super::*;
     use oob_proto::Message;
+    use rand::{SeedableRng, rngs::StdRng};
 
     /// An author chooses its numbers, and what it gives up. With 65,536 ranges the record was longer than the store
     /// takes: every batch with a word of that author's was given up, and all streams were ended.
@@ -264,8 +305,37 @@ mod tests {
         }
         let of = seen.life(&device, life).unwrap();
         assert!(of.gone.len() > 10_000 && of.known.len() > 10_000, "a large one");
-        let raw =
-            wire::StoredRanges { ranges: of.known.to_wire(RANGES), gone: of.gone.to_wire(RANGES) };
+        let raw = wire::StoredRanges {
+            ranges: of.known.to_wire(RANGES),
+            gone: of.gone.to_wire(RANGES),
+            bundle_seq: u64::MAX,
+            unseen: of.unseen.to_wire(UNSEEN),
+        };
         assert!(raw.encoded_len() < 1 << 20, "{} bytes", raw.encoded_len());
+    }
+
+    /// Of sixteen lives none ever went, so the seventeenth was nobody's.
+    #[test]
+    fn the_life_of_the_newest_bundle_has_a_place_and_one_that_gave_way_never_again() {
+        let device = DeviceId::from([1; 32]);
+        let mut seen = Seen::default();
+        let first_of = |life| RecordRef { device, incarnation: Incarnation(life), seq: 1 };
+        // Numbered at random, as lives are.
+        let lives: Vec<u32> = (0..40).map(|n: u32| n.wrapping_mul(2_654_435_761)).collect();
+        for (n, life) in (1..).zip(&lives) {
+            let dead = seen.newest_bundle(&device, Incarnation(*life), n);
+            assert_eq!(dead.is_some(), n > 16);
+            assert!(seen.mark(&first_of(*life)), "life {n}");
+        }
+        let (dead, kept) = lives.split_at(24);
+        assert!(dead.iter().all(|life| !seen.has_room(&first_of(*life))), "replays are refused");
+        assert!(dead.iter().all(|life| !seen.mark(&first_of(*life))));
+        assert!(kept.iter().all(|life| seen.contains(&first_of(*life))), "the newest are kept");
+        let mut store = Store::in_memory(StdRng::seed_from_u64(1)).unwrap();
+        seen.save_dirty(&mut store);
+        let mut again = Seen::default();
+        again.load(&store, &device).unwrap();
+        assert!(kept.iter().all(|life| again.contains(&first_of(*life))), "after a start too");
+        assert_eq!(again.newest_bundle(&device, Incarnation(7), 41), Some(Incarnation(kept[0])));
     }
 }

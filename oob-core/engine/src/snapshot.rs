@@ -83,6 +83,11 @@ impl SeenView {
         }
     }
 
+    /// Forgets a life that is dead.
+    pub(crate) fn forget(&mut self, device: DeviceId, life: Incarnation) {
+        self.lives.remove(&(device, life));
+    }
+
     /// Notes what is known of a life now.
     pub(crate) fn note(&mut self, device: DeviceId, life: Incarnation, known: &RangeSet) {
         let older = known.len().saturating_sub(SEEN_RANGES);
@@ -129,6 +134,9 @@ pub struct Me {
     pub transport: TransportKey,
     /// When its store was put back from a copy and it began another life, by its clock.
     pub restored_ms: Option<u64>,
+    /// When it was last found that this identity runs on another machine too, by its clock; none for some days after the
+    /// last sign of it.
+    pub elsewhere_ms: Option<u64>,
 }
 
 /// Which organisation.
@@ -175,8 +183,8 @@ pub struct ScreenKeys {
     pub headers: Vec<(EpochId, HeaderKey)>,
     /// Relay keys by (device, incarnation, generation).
     pub relays: BTreeMap<(DeviceShort, Incarnation, u32), (DeviceId, PublicKey)>,
-    /// Devices taken out, with the last record of each life that stands; of another life none does.
-    pub removed: BTreeMap<DeviceId, BTreeMap<Incarnation, u64>>,
+    /// Devices taken out, with the records of each life that stand; of another life none does.
+    pub removed: BTreeMap<DeviceId, BTreeMap<Incarnation, RangeSet>>,
 }
 
 #[cfg(test)]

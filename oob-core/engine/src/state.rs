@@ -11,7 +11,7 @@ use crate::{
     holders::Holders,
     model::{Device, Now, Ring},
     outbox::{Carries, Outbox},
-    own::{Identity, Life, Membership},
+    own::{Behind, Identity, Life, Membership},
     post::Post,
     releases::Releases,
     roster::Organisation,
@@ -22,9 +22,7 @@ use crate::{
     sync::{HeardOf, Links},
 };
 use oob_crypto::BeaconKey;
-use oob_proto::{
-    DeviceId, EpochId, Incarnation, MemberId, Message as _, OrgId, TransportKey, wire,
-};
+use oob_proto::{DeviceId, EpochId, Incarnation, MemberId, OrgId, TransportKey, wire};
 use oob_store::{Order, Store};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -68,19 +66,18 @@ pub(crate) struct State {
     pub(crate) snapshot_time: (u64, u64),
     /// Devices whose state is in memory.
     loaded: BTreeSet<DeviceId>,
-    /// Newest Have of neighbours, with its life and number: shown to them should they come back with an older one.
+    /// Newest Have of neighbours heard since the start, with its life and number: shown to them should they come back with an older one.
     pub(crate) last_haves: BTreeMap<DeviceId, (Incarnation, u64, wire::Signed)>,
     /// Devices that began another life and are to be sent again what they lack.
     pub(crate) lost: BTreeSet<DeviceId>,
-    /// When each was sent again what it lacked, by the clock that never goes back.
-    pub(crate) sent_again: BTreeMap<DeviceId, u64>,
+    /// Who knows no later word of this device than it does, as of this start.
+    pub(crate) vouched_by: BTreeSet<DeviceId>,
     /// Until when nothing of this device's own goes out, because a neighbour says it knows later words of it, and who brought
     /// that about when.
     pub(crate) held_back_ms: u64,
     pub(crate) held_back_by: BTreeMap<DeviceId, u64>,
-    /// A record of this device's own came that lies beyond its counters: the store was taken back. The number its next
-    /// bundle has to have at least.
-    pub(crate) behind: Option<u64>,
+    /// A record of this device's own came that lies beyond its counters: the store was taken back.
+    pub(crate) behind: Option<Behind>,
     /// Version of the roster that [`Self::refresh_roster`] acted on.
     applied: u64,
     /// Screening keys changed in this batch.
@@ -133,7 +130,7 @@ impl State {
             snapshot_time: (0, 0),
             last_haves: BTreeMap::new(),
             lost: BTreeSet::new(),
-            sent_again: BTreeMap::new(),
+            vouched_by: BTreeSet::new(),
             held_back_ms: 0,
             held_back_by: BTreeMap::new(),
             behind: None,
@@ -220,17 +217,13 @@ impl State {
         })?;
         let known = stored::read(store, &stored::neighbour(&device.id), stored::ONLY, "neighbour")?;
         if let Some(known) = known {
-            self.remember_have(&device.id, &known);
+            let known: wire::StoredNeighbour = known;
+            if known.lost {
+                self.lost.insert(device.id);
+            }
             self.neighbours.insert(device.id, known);
         }
         Ok(())
-    }
-
-    fn remember_have(&mut self, device: &DeviceId, known: &wire::StoredNeighbour) {
-        let Some(signed) = &known.have else { return };
-        let Ok(raw) = wire::Have::decode(signed.payload.as_slice()) else { return };
-        let life = Incarnation(raw.incarnation);
-        self.last_haves.insert(*device, (life, raw.number, signed.clone()));
     }
 
     /// Saves everything that changed into the pending batch.
@@ -424,6 +417,7 @@ impl State {
                 name,
                 transport: self.identity.transport_key(),
                 restored_ms: Some(self.life.restored_ms()).filter(|ms| *ms > 0),
+                elsewhere_ms: Some(self.life.elsewhere_ms()).filter(|ms| *ms > 0),
             },
             org: self.organisation.as_ref().and_then(|organisation| {
                 Some(OrgInfo { id: organisation.id, name: organisation.roster().name.clone()? })

@@ -24,6 +24,8 @@ pub struct Identity {
     pub home: PathBuf,
     /// When this device began another life, because its store was put back from a copy.
     pub restored: Option<SystemTime>,
+    /// When it was last found that this identity runs on another machine too.
+    pub elsewhere: Option<SystemTime>,
 }
 
 /// An organisation in two words.
@@ -45,6 +47,7 @@ impl Identity {
             org: OrgSummary::of(snapshot),
             home: home.to_owned(),
             restored: snapshot.me.restored_ms.map(time),
+            elsewhere: snapshot.me.elsewhere_ms.map(time),
         }
     }
 }

@@ -86,7 +86,7 @@ impl Store {
         };
         let (mut store, kdf) = make(parts, passphrase, kdf, Box::new(rng))?;
         let mut reserve = Reserve::find(home.reserve());
-        reserve.renew();
+        reserve.renew(0);
         store.reserve = Some(reserve);
         home.restrict()?;
         home.finish()?;
@@ -128,7 +128,7 @@ impl Store {
         let mut reserve = Reserve::find(home.reserve());
         let tree = open_tree(&home, &mut reserve)?;
         let mut store = resume(Box::new(tree), unlocked, slots, mark, Box::new(rng))?;
-        reserve.renew();
+        reserve.renew(0);
         store.reserve = Some(reserve);
         home.restrict()?;
         store.home = Some((home, lock));

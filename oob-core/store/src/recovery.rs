@@ -164,8 +164,26 @@ impl Source {
         self.reader()?.verify(step)
     }
 
-    /// Makes a store of the copy in the folder for new ones.
+    /// Makes a store of the copy in the folder for new ones. If that fails nothing of it is left: it takes as much room as the
+    /// copy, and the next try may be a long time off.
     fn load(
+        self,
+        home: &Home,
+        passphrase: &Passphrase,
+        kdf: Kdf,
+        rng: impl CryptoRng + Send + 'static,
+        step: &mut dyn FnMut(u64),
+    ) -> Result<Contents, StoreError> {
+        let loaded = self.make(home, passphrase, kdf, rng, step);
+        if loaded.is_err()
+            && let Err(error) = home.clear_new()
+        {
+            tracing::warn!(%error, "what was made of the copy could not be removed");
+        }
+        loaded
+    }
+
+    fn make(
         mut self,
         home: &Home,
         passphrase: &Passphrase,

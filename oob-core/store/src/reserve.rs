@@ -43,9 +43,10 @@ impl Reserve {
         spent.is_ok()
     }
 
-    /// Takes the room, if it is not taken and there is some to spare. That there is none is no reason not to work.
-    pub(crate) fn renew(&mut self) {
-        if self.held || !self.has_room() {
+    /// Takes the room, if it is not taken and there is some to spare beyond what was promised to somebody. That there is none is
+    /// no reason not to work.
+    pub(crate) fn renew(&mut self, promised: u64) {
+        if self.held || !self.has_room(promised) {
             return;
         }
         match take(&self.path) {
@@ -58,9 +59,10 @@ impl Reserve {
         }
     }
 
-    fn has_room(&self) -> bool {
+    fn has_room(&self, promised: u64) -> bool {
         let folder = self.path.parent().unwrap_or(Path::new("."));
-        free_bytes(folder).is_ok_and(|free| free >= RESERVE_BYTES + RESERVE_SPARE)
+        let needed = promised.saturating_add(RESERVE_BYTES + RESERVE_SPARE);
+        free_bytes(folder).is_ok_and(|free| free >= needed)
     }
 }
 
@@ -92,17 +94,29 @@ mod tests {
         let path = dir.path().join("reserve");
         let mut reserve = Reserve::find(path.clone());
         assert!(!reserve.spend());
-        reserve.renew();
+        reserve.renew(0);
         let room = || fs::metadata(&path).unwrap().blocks() * 512;
         assert!(room() >= RESERVE_BYTES, "a file of holes reserves nothing");
         assert!(reserve.spend());
         assert_eq!(room(), 0);
         assert!(!reserve.spend(), "there is only one");
-        reserve.renew();
+        reserve.renew(0);
         assert!(room() >= RESERVE_BYTES);
         // The next start finds it.
         drop(reserve);
         assert!(Reserve::find(path).spend());
+    }
+
+    /// The reserve was taken between the moment a batch was told that it has room and the moment it was written.
+    #[test]
+    fn room_that_was_promised_is_not_taken() {
+        let dir = TempDir::new().unwrap();
+        let mut reserve = Reserve::find(dir.path().join("reserve"));
+        let free = free_bytes(dir.path()).unwrap();
+        reserve.renew(free - RESERVE_BYTES);
+        assert!(!reserve.spend());
+        reserve.renew(0);
+        assert!(reserve.spend(), "control: there is room");
     }
 
     #[test]
@@ -110,7 +124,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut reserve = Reserve::find(dir.path().join("gone/reserve"));
         assert!(!reserve.spend());
-        reserve.renew();
+        reserve.renew(0);
         assert!(!reserve.spend());
     }
 }

@@ -333,7 +333,8 @@ impl Store {
         match self.settled_room() {
             Ok(()) => {
                 if let Some(reserve) = &mut self.reserve {
-                    reserve.renew();
+                    // Four times the bytes of a batch are promised to it.
+                    reserve.renew(bytes.saturating_mul(4));
                 }
                 Ok(())
             }

@@ -184,7 +184,7 @@ pub(crate) fn order() -> Vec<(&'static str, Vec<u8>)> {
         op(0, Some(op_body::Kind::EpochKey(key)))
     };
     let revoke = |hand: u8, ops: u64| {
-        let cuts = vec![wire::Cut { incarnation: life, ops, records: 2 }];
+        let cuts = vec![wire::Cut { incarnation: life, ops, records: 2, ranges: Vec::new() }];
         let revoke = wire::DeviceRevoke { device: sam.to_vec(), cuts };
         op(hand, Some(op_body::Kind::DeviceRevoke(revoke)))
     };

@@ -18,6 +18,9 @@ use tokio::{
 const UNREACHED: &str =
     "hint: if they are up: run oob status on their laptop, then here: oob address add IP:PORT";
 
+/// Said where two machines run one identity.
+pub(super) const ELSEWHERE: &str = "this identity runs on another machine too; what others write may reach either; stop one of the two";
+
 /// How long after its start a daemon is still looking: mDNS and beacons take a second or two, and dials up to eight.
 const LOOKS_MS: u64 = 10_000;
 
@@ -111,6 +114,7 @@ fn words(status: &Status, commands: impl Fn(&str) -> String) -> String {
         format!("note: this home came from a copy and began anew at {began}; messages it had confirmed later than that copy are not in it")
     }));
     lines.extend(status.note.iter().map(|note| format!("note: {note}")));
+    lines.extend(status.elsewhere.iter().map(|_| format!("note: {ELSEWHERE}")));
     lines.join("\n")
 }
 

@@ -33,8 +33,10 @@ pub struct Status {
     pub up_ms: u64,
     /// What of it has failed.
     pub faults: Faults,
-    /// When this device began anew since its home came from a copy, by its clock; `null` if it never did.
+    /// When this device began another life because its store was put back from a copy; `null` if it never was.
     pub restored: Option<Stamp>,
+    /// When it was last found that this identity runs on another machine too: one of the two has to be stopped.
+    pub elsewhere: Option<Stamp>,
 }
 
 /// Own tasks that failed, since the start. None of them touches what is stored.

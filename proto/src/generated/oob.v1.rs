@@ -168,16 +168,19 @@ pub struct DeviceRevoke {
     pub cuts: ::prost::alloc::vec::Vec<Cut>,
 }
 /// Up to where one life of a device stands.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Cut {
     #[prost(uint32, tag = "1")]
     pub incarnation: u32,
     /// How many of its operations stand: those with a seq below this.
     #[prost(uint64, tag = "2")]
     pub ops: u64,
-    /// The last of its records that stands.
+    /// The last of its records that stands, with all before it.
     #[prost(uint64, tag = "3")]
     pub records: u64,
+    /// Records behind that one that stand too, ascending.
+    #[prost(message, repeated, tag = "4")]
+    pub ranges: ::prost::alloc::vec::Vec<Range>,
 }
 /// What the whole organisation is set to. Author: an admin key.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -860,6 +863,14 @@ pub struct StoredLife {
     /// life; 0 while there is none.
     #[prost(uint64, tag = "13")]
     pub doubtful_from: u64,
+    /// How often in a row another life was begun because others knew a later bundle, and elapsed_ms of the last time.
+    #[prost(uint32, tag = "14")]
+    pub overtaken: u32,
+    #[prost(uint64, tag = "15")]
+    pub overtaken_ms: u64,
+    /// By this device's clock, when it was found that this identity runs elsewhere too; 0 if it was not.
+    #[prost(uint64, tag = "16")]
+    pub elsewhere_ms: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct StoredRelayCert {
@@ -979,6 +990,12 @@ pub struct StoredRanges {
     /// Of these, what is not needed any more.
     #[prost(message, repeated, tag = "2")]
     pub gone: ::prost::alloc::vec::Vec<Range>,
+    /// Number of the newest bundle of this life; 0 if none came while it was the newest of its device.
+    #[prost(uint64, tag = "3")]
+    pub bundle_seq: u64,
+    /// Of gone, what never came: its author says that nobody needs it.
+    #[prost(message, repeated, tag = "4")]
+    pub unseen: ::prost::alloc::vec::Vec<Range>,
 }
 /// Who carries own records, by their signed word.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1208,6 +1225,14 @@ pub struct StoredNeighbour {
     /// Its newest Have, to be shown to it should it come back with an older one.
     #[prost(message, optional, tag = "3")]
     pub have: ::core::option::Option<Signed>,
+    /// It began another life and is to be sent again what it lacks.
+    #[prost(bool, tag = "4")]
+    pub lost: bool,
+    /// StoredLife.elapsed_ms when that was done last, and how long it then has to wait until it is done again.
+    #[prost(uint64, tag = "5")]
+    pub again_ms: u64,
+    #[prost(uint64, tag = "6")]
+    pub again_pause_ms: u64,
 }
 /// An alert, by its place in the order they came.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

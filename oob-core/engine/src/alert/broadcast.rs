@@ -93,6 +93,57 @@ impl Broadcast<'_> {
         Ok((id, Made { record, kind: Kind::Alert(sealed) }))
     }
 
+    /// Makes an own alert or answer of an earlier life again, under a number of this one; nothing where it is neither, or asks
+    /// for nothing any more.
+    pub(crate) fn make_anew(
+        &mut self,
+        cx: &mut Cx<'_>,
+        kind: &Kind,
+    ) -> Result<Option<Made>, RecordError> {
+        match kind {
+            Kind::Alert(sealed) => self.raise_anew(cx, sealed),
+            Kind::AlertAck(signed) => {
+                let Some(claim) = AckClaim::parse(&signed.payload) else { return Ok(None) };
+                self.say(cx, &claim.alert, claim.answer.map(AlertAnswer::into_string)).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Raises an own alert again. It takes the place of the one before, should that have come to anybody.
+    fn raise_anew(
+        &mut self,
+        cx: &mut Cx<'_>,
+        sealed: &wire::SealedAlert,
+    ) -> Result<Option<Made>, RecordError> {
+        let mut kept = self.epochs.preferred_first();
+        let epoch = kept.find(|epoch| sealed.epoch == epoch.id.as_bytes());
+        let (Some(epoch), Some(newest)) = (epoch, self.epochs.to_send(Ring::Core)) else {
+            return Ok(None);
+        };
+        let before = open_alert(&epoch.secret.alert_key(), &epoch.id, sealed).ok();
+        let raw = before.as_ref().and_then(|old| wire::Alert::decode(old.payload.as_slice()).ok());
+        let (Some(before), Some(mut raw)) = (before, raw) else { return Ok(None) };
+        let ends_ms = raw.issued.saturating_add(u64::from(raw.life_s).saturating_mul(1_000));
+        if ends_ms < cx.now.wall_ms {
+            return Ok(None);
+        }
+        let record = self.next_record();
+        (raw.incarnation, raw.record_seq) = (record.incarnation.0, record.seq);
+        let old = alert_id(&before.payload);
+        if raw.supersedes.is_empty() {
+            raw.supersedes = old.to_vec();
+        }
+        let payload = raw.encode_to_vec();
+        let id = alert_id(&payload);
+        let Some(claim) = AlertClaim::parse(&payload) else { return Ok(None) };
+        let signed = sign(SignedType::Alert, self.org, payload, &[&self.identity.dsk]);
+        let sealed = seal_alert(cx.rng, &newest.secret.alert_key(), &newest.id, &signed);
+        let Ok(sealed) = sealed else { return Ok(None) };
+        self.keep(cx, id, &claim, *self.me)?;
+        Ok(Some(Made { record, kind: Kind::Alert(sealed) }))
+    }
+
     fn may_raise(&mut self, cx: &mut Cx<'_>, raise: &Raise) -> Result<(), CommandError> {
         if !may_alert(self.roster, self.me) {
             return Err(CommandError::NotAlerter);
@@ -219,6 +270,16 @@ impl Broadcast<'_> {
         if before.is_some_and(|before| answer.is_none() || before.answer == answer) {
             return Ok(None);
         }
+        Ok(Some(self.say(cx, id, answer)?))
+    }
+
+    /// Writes an answer of this device.
+    fn say(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: &AlertId,
+        answer: Option<String>,
+    ) -> Result<Made, RecordError> {
         let hlc = self.all.tick(cx);
         let record = self.next_record();
         let payload = wire::AlertAck {
@@ -233,7 +294,7 @@ impl Broadcast<'_> {
             sign(SignedType::AlertAck, self.org, payload.encode_to_vec(), &[&self.identity.dsk]);
         let ack = AlertAck { member: *self.me, device: record.device, time_ms: hlc, answer };
         self.count(cx, id, &ack)?;
-        Ok(Some(Made { record, kind: Kind::AlertAck(signed) }))
+        Ok(Made { record, kind: Kind::AlertAck(signed) })
     }
 
     fn is_offered(

@@ -169,6 +169,7 @@ impl RelayClaim {
 pub(crate) struct BundleClaim {
     pub(crate) bundle: Bundle,
     pub(crate) seq: u64,
+    pub(crate) incarnation: Incarnation,
 }
 
 impl BundleClaim {
@@ -187,7 +188,7 @@ impl BundleClaim {
         if raw.device != device_id(dsk).as_bytes() || raw.olm_id != olm_id {
             return Err(ClaimError);
         }
-        Ok(Self { bundle, seq: raw.seq })
+        Ok(Self { bundle, seq: raw.seq, incarnation: Incarnation(raw.incarnation) })
     }
 
     /// Reads of which life a bundle is, and its number there, before anything is believed.

@@ -13,7 +13,7 @@ use super::{
     removal::{Cuts, Removals},
 };
 use crate::{
-    model::{Device, Member, Name, Ring, Role},
+    model::{Device, Member, Name, RangeSet, Ring, Role},
     snapshot::RosterView,
 };
 use oob_crypto::{PublicKey, member_id};
@@ -52,7 +52,7 @@ pub(crate) struct Removed {
 impl Removed {
     /// Whether a record of the device, envelope or certificate, still stands.
     pub(crate) fn record_stands(&self, life: Incarnation, seq: u64) -> bool {
-        self.cuts.get(&life).is_some_and(|cut| seq <= cut.records)
+        self.cuts.get(&life).is_some_and(|cut| cut.records.contains(seq))
     }
 }
 
@@ -342,10 +342,10 @@ impl Roster {
         })
     }
 
-    /// The last record that stands of each life of each device taken out.
-    pub(crate) fn record_cuts(&self) -> BTreeMap<DeviceId, BTreeMap<Incarnation, u64>> {
+    /// The records that stand of each life of each device taken out.
+    pub(crate) fn record_cuts(&self) -> BTreeMap<DeviceId, BTreeMap<Incarnation, RangeSet>> {
         let lives = |removed: &Removed| {
-            removed.cuts.iter().map(|(life, cut)| (*life, cut.records)).collect()
+            removed.cuts.iter().map(|(life, cut)| (*life, cut.records.clone())).collect()
         };
         self.removed.iter().map(|(device, removed)| (*device, lives(removed))).collect()
     }

@@ -16,6 +16,14 @@ use std::{
 /// Operations in all: thirty times those of an organisation of 500, and 32 MiB of ancestry at most.
 const OPS: usize = 16_384;
 
+/// The last operations a log takes, in shares of a sixteenth of it. Half of the last share is for admins' removals alone and all
+/// of it for admins; the one before is for epochs too: whoever fills the log must not put an end to removals, nor to the epochs
+/// that have to follow them.
+const SHARES: usize = 16;
+
+/// Epochs of one key in the share kept for them: a removal asks for one of each ring, by one device.
+pub(super) const LATE_EPOCHS: usize = 8;
+
 /// Operations by one key that is not an admin's: twice the admissions of a large organisation.
 const OPS_PER_AUTHOR: usize = 1_024;
 
@@ -53,6 +61,19 @@ enum Author {
 struct Written {
     all: usize,
     unknown: usize,
+    /// Epochs in the share kept for them.
+    late: usize,
+}
+
+/// Which bounds an operation is held to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bound {
+    /// Its author's share, and the shares of the log.
+    Author,
+    /// The shares of the log: another author built on it.
+    Log,
+    /// How much a log takes at all: it was taken before, here or by whoever admits this device.
+    All,
 }
 
 /// All operations known here.
@@ -68,6 +89,8 @@ pub(crate) struct Log {
     /// Keys that may write here, whether or not the roster lets them stand. Anybody else's operations are refused, so
     /// that no stranger can make the log grow.
     authors: BTreeMap<PublicKey, (Author, Written)>,
+    /// How many operations it takes.
+    most: usize,
 }
 
 impl Log {
@@ -79,7 +102,14 @@ impl Log {
             order: BTreeSet::new(),
             places: Vec::new(),
             authors: BTreeMap::new(),
+            most: OPS,
         }
+    }
+
+    /// Has it take fewer operations.
+    #[cfg(test)]
+    pub(super) fn set_most(&mut self, most: usize) {
+        self.most = most;
     }
 
     pub(crate) fn org(&self) -> &OrgId {
@@ -112,12 +142,11 @@ impl Log {
             .filter_map(|place| self.places.get(place))
     }
 
-    /// Takes one checked operation; returns its place in the store, or none when it was known. Of a bounded author so many are
-    /// taken, unless somebody else has built on it.
+    /// Takes one checked operation; returns its place in the store, or none when it was known.
     pub(crate) fn insert(
         &mut self,
         checked: &CheckedOp,
-        bounded: bool,
+        bound: Bound,
     ) -> Result<Option<u64>, OpError> {
         if self.contains(&checked.hash) {
             return Ok(None);
@@ -131,7 +160,7 @@ impl Log {
         if header.lamport != lamport || !self.follows(header) {
             return Err(OpError::Chain);
         }
-        self.may_write(checked, bounded)?;
+        self.may_write(checked, bound)?;
         let past = self.past_of_new(header);
         let place = u64::try_from(self.places.len()).map_err(|_| OpError::Full)?;
         self.admit_authors(checked);
@@ -156,22 +185,46 @@ impl Log {
         if lamport.checked_add(1) != Some(header.lamport) || !self.follows(header) {
             return Err(OpError::Chain);
         }
-        self.permits(checked, true)
+        self.permits(checked, Bound::Author)
     }
 
-    /// Whether the author is known here, may write this kind, and, if bounded, has not written too much; counts it if so.
-    fn may_write(&mut self, checked: &CheckedOp, bounded: bool) -> Result<(), OpError> {
-        self.permits(checked, bounded)?;
+    /// Whether the author is known here, may write this kind, and there is room within the bound; counts it if so.
+    fn may_write(&mut self, checked: &CheckedOp, bound: Bound) -> Result<(), OpError> {
+        self.permits(checked, bound)?;
+        let late = usize::from(self.left() <= self.share().saturating_mul(2));
         if let Some((_, written)) = self.authors.get_mut(&checked.header.author) {
             written.all = written.all.saturating_add(1);
             let unknown = usize::from(checked.body.is_none());
             written.unknown = written.unknown.saturating_add(unknown);
+            written.late = written.late.saturating_add(late);
         }
         Ok(())
     }
 
-    fn permits(&self, checked: &CheckedOp, bounded: bool) -> Result<(), OpError> {
-        if self.places.len() >= OPS {
+    /// Operations there is room for.
+    fn left(&self) -> usize {
+        self.most.saturating_sub(self.places.len())
+    }
+
+    fn share(&self) -> usize {
+        self.most / SHARES
+    }
+
+    /// Whether the log has room for this kind by this author.
+    fn has_room(&self, kind: Author, body: Option<&Kind>, written: &Written) -> bool {
+        let (left, share) = (self.left(), self.share());
+        match (kind, body) {
+            (Author::Admin, Some(Kind::DeviceRevoke(_))) => true,
+            (Author::Admin, _) => left > share / 2,
+            (_, Some(Kind::EpochKey(_))) if left <= share.saturating_mul(2) => {
+                left > share && written.late < LATE_EPOCHS
+            }
+            _ => left > share.saturating_mul(2),
+        }
+    }
+
+    fn permits(&self, checked: &CheckedOp, bound: Bound) -> Result<(), OpError> {
+        if self.left() == 0 {
             return Err(OpError::Full);
         }
         if matches!(checked.body, Some(Kind::Genesis(_))) {
@@ -198,7 +251,9 @@ impl Log {
         let most = if *kind == Author::Person { OPS_PER_PERSON } else { OPS_PER_AUTHOR };
         let full =
             written.all >= most || written.unknown.saturating_add(unknown) > UNKNOWN_PER_AUTHOR;
-        if bounded && *kind != Author::Admin && full {
+        let bounded = bound == Bound::Author && *kind != Author::Admin;
+        let kept = bound != Bound::All && !self.has_room(*kind, checked.body.as_ref(), written);
+        if kept || (bounded && full) {
             return Err(OpError::Full);
         }
         Ok(())

@@ -12,6 +12,7 @@ pub(crate) use author::{announce, author, found};
 pub(crate) use claim::{BundleClaim, JoinClaim, RelayClaim};
 pub(crate) use judge::Roster;
 pub(crate) use op::{Circle, OpError, check};
+pub(crate) use removal::{CUT_RANGES, cut_of};
 
 use crate::{
     cx::Cx,
@@ -20,7 +21,7 @@ use crate::{
 };
 use aside::Aside;
 use judge::judge;
-use log::Log;
+use log::{Bound, Log};
 use oob_crypto::{PublicKey, device_id};
 use oob_proto::{
     DeviceId, EpochId, Incarnation, Message, OpHash, OrgId,
@@ -81,21 +82,21 @@ impl Organisation {
             return Ok(None);
         }
         let checked = check(&self.id, op)?;
-        self.insert(&checked, true)
+        self.insert(&checked, Bound::Author)
     }
 
     /// The same of a log that is whole, of which nobody's share is counted: the own one, or that of who admits this device.
     pub(crate) fn take_shown(&mut self, op: wire::Op) -> Result<Option<(u64, OpHash)>, OpError> {
         let checked = check(&self.id, op)?;
-        self.insert(&checked, false)
+        self.insert(&checked, Bound::All)
     }
 
     fn insert(
         &mut self,
         checked: &CheckedOp,
-        bounded: bool,
+        bound: Bound,
     ) -> Result<Option<(u64, OpHash)>, OpError> {
-        let place = self.log.insert(checked, bounded)?;
+        let place = self.log.insert(checked, bound)?;
         self.stale |= place.is_some();
         Ok(place.map(|place| (place, checked.hash)))
     }
@@ -121,33 +122,43 @@ impl Organisation {
         from: Option<LinkId>,
         op: &wire::Op,
     ) -> Result<Vec<OpHash>, OpError> {
-        if op::hash_of(op).is_some_and(|hash| self.log.contains(&hash)) {
-            return Ok(Vec::new());
+        if let Some(hash) = op::hash_of(op) {
+            if self.log.contains(&hash) {
+                return Ok(Vec::new());
+            }
+            // Before its signature is looked at: whoever says it again would have others work for nothing.
+            if self.aside.contains(from, &hash) {
+                return Err(OpError::Again);
+            }
         }
         let checked = check(&self.id, op.clone())?;
         let mut new = Vec::new();
-        match self.insert(&checked, true) {
+        match self.insert(&checked, Bound::Author) {
             Ok(taken) => new.extend(taken.map(|(place, _)| (place, checked))),
             Err(OpError::Orphan) => {
                 let (log, aside) = (&self.log, &mut self.aside);
-                let past = aside.past_of(from, &checked, |hash| log.contains(hash));
-                let past = past.ok_or(OpError::Orphan)?;
-                // Nobody vouches for what is one's own.
-                let mut authors = past.iter().map(|op| op.header.author);
-                if authors.any(|author| author == checked.header.author) {
+                let lamport = aside.lamport_before(from, &checked, |hash| log.contains(hash));
+                let lamport = lamport.ok_or(OpError::Orphan)?;
+                let behind_own = checked.header.self_prev.filter(|own| !log.contains(own));
+                let taken = match behind_own {
+                    Some(_) => Err(OpError::Full),
+                    None => log.would_take(&checked, lamport),
+                };
+                match taken {
+                    Err(OpError::Full) => {
+                        aside.put(from, checked);
+                        return Err(OpError::Full);
+                    }
+                    Err(error) => return Err(error),
+                    Ok(()) => {}
+                }
+                let Some(past) = aside.take_past_of(from, &checked, |hash| log.contains(hash))
+                else {
                     aside.put(from, checked);
                     return Err(OpError::Full);
-                }
-                let lamport = past.iter().map(|op| op.header.lamport).max().unwrap_or(0);
-                if let Err(error) = log.would_take(&checked, lamport) {
-                    if matches!(error, OpError::Full) {
-                        aside.put(from, checked);
-                    }
-                    return Err(error);
-                }
+                };
                 for op in past.into_iter().chain([checked]) {
-                    self.aside.remove(from, &op.hash);
-                    match self.insert(&op, false) {
+                    match self.insert(&op, Bound::Log) {
                         Ok(taken) => new.extend(taken.map(|(place, _)| (place, op))),
                         Err(error) => tracing::debug!(%error, "operation refused with its past"),
                     }

@@ -43,9 +43,19 @@ pub enum OpError {
     /// By a key that has written too much, or one more than a log may have.
     #[error("one operation too many")]
     Full,
+    /// It was put aside already.
+    #[error("operation that was put aside already")]
+    Again,
     /// Its place in its author's chain, or its lamport time, does not follow from its parents.
     #[error("operation out of its chain")]
     Chain,
+}
+
+impl OpError {
+    /// Whether no correct neighbour sends such a one: each says an operation once on a stream, and has looked at it before.
+    pub(crate) fn is_guilt(&self) -> bool {
+        matches!(self, Self::Again | Self::Signature | Self::Body)
+    }
 }
 
 /// The signed part, parsed.

@@ -5,6 +5,7 @@ use super::{
     claim::Claim,
     log::{Entry, Log},
 };
+use crate::model::RangeSet;
 use oob_crypto::PublicKey;
 use oob_proto::{
     DeviceId, DeviceShort, Incarnation, OpHash, TransportKey,
@@ -12,13 +13,36 @@ use oob_proto::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Up to where one life of a removed device stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What of one life of a removed device stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cut {
     /// Operations with a number below this.
     pub(crate) ops: u64,
-    /// Records with a number up to this.
-    pub(crate) records: u64,
+    /// Records with these numbers.
+    pub(crate) records: RangeSet,
+}
+
+/// Ranges that all cuts of one removal name together: with 64 lives and 64 parents it stays an operation.
+pub(crate) const CUT_RANGES: usize = 64;
+
+/// Numbers that are not known and stand all the same, since they lie below others that are: records under way to whoever
+/// removes the device. A number that leaps further stands by itself alone. Else whoever stole the device would sign one with
+/// the highest number there is, and everything that is written afterwards would be below it.
+const CUT_HOLES: u64 = 1_024;
+
+/// Says up to which number records of a life stand, when these came, and which beyond that; the lowest where they are too many.
+pub(crate) fn cut_of(came: &RangeSet, most: usize) -> (u64, Vec<wire::Range>) {
+    let (mut last, mut holes) = (0u64, 0u64);
+    let mut ranges = came.iter().peekable();
+    while let Some((first, end)) = ranges.peek() {
+        holes = holes.saturating_add(first.saturating_sub(last).saturating_sub(1));
+        if holes > CUT_HOLES {
+            break;
+        }
+        last = *end;
+        ranges.next();
+    }
+    (last, ranges.take(most).map(|(first, last)| wire::Range { first, last }).collect())
 }
 
 /// The cuts of one removal, or what several leave; a life that is not named does not stand at all.
@@ -158,20 +182,24 @@ impl<'a> Written<'a> {
     }
 }
 
-/// Reads cuts; none if a life is named twice or they do not ascend.
+/// Reads cuts; none if a life is named twice, they do not ascend, or they name too much.
 fn read_cuts(cuts: &[wire::Cut]) -> Option<Cuts> {
     let ascending = cuts.is_sorted_by(|a, b| a.incarnation < b.incarnation);
+    let ranges: usize = cuts.iter().map(|cut| cut.ranges.len()).sum();
     let cut = |cut: &wire::Cut| {
-        (Incarnation(cut.incarnation), Cut { ops: cut.ops, records: cut.records })
+        let mut records = RangeSet::from_wire(&cut.ranges, CUT_RANGES);
+        records.insert_range(0, cut.records);
+        (Incarnation(cut.incarnation), Cut { ops: cut.ops, records })
     };
-    ascending.then(|| cuts.iter().map(cut).collect())
+    (ascending && ranges <= CUT_RANGES).then(|| cuts.iter().map(cut).collect())
 }
 
 /// Leaves what both let stand.
 fn narrow(cuts: &mut Cuts, other: &Cuts) {
     cuts.retain(|life, cut| {
         let Some(other) = other.get(life) else { return false };
-        (cut.ops, cut.records) = (cut.ops.min(other.ops), cut.records.min(other.records));
+        cut.ops = cut.ops.min(other.ops);
+        cut.records = cut.records.common(&other.records);
         true
     });
 }
@@ -207,6 +235,7 @@ fn made<'a>(log: &'a Log, of: &BTreeSet<DeviceId>) -> BTreeMap<DeviceId, Vec<Mad
 mod tests {
     use super::super::{
         Organisation,
+        log::LATE_EPOCHS,
         op::{Circle, Draft, OpError, hash_of, write},
     };
     use super::*;
@@ -374,6 +403,7 @@ mod tests {
 
     fn revoke(device: DeviceId, cuts: &[(u32, u64, u64)]) -> Kind {
         let cuts = cuts.iter().map(|(incarnation, ops, records)| wire::Cut {
+            ranges: Vec::new(),
             incarnation: *incarnation,
             ops: *ops,
             records: *records,
@@ -546,7 +576,9 @@ mod tests {
         desk.admin(3, revoke(old.id(), &[(1, 6, 3)]));
         let judged = desk.judged();
         let cuts = &judged.roster().removed[&old.id()].cuts;
-        assert_eq!(cuts, &Cuts::from([(Incarnation(1), Cut { ops: 4, records: 3 })]));
+        let mut records = RangeSet::new();
+        records.insert_range(0, 3);
+        assert_eq!(cuts, &Cuts::from([(Incarnation(1), Cut { ops: 4, records })]));
         // Lives twice or out of order are no removal at all.
         let mut desk = Desk::new(7);
         let sam = desk.person(1, "Sam");
@@ -568,5 +600,132 @@ mod tests {
         desk.admin(3, revoke(old.id(), &[]));
         desk.next(&danas.dsk, 2, body);
         assert_eq!(desk.judged().epoch(Ring::Core, id).unwrap().holders, 1);
+    }
+
+    fn set(ranges: &[(u64, u64)]) -> RangeSet {
+        let mut set = RangeSet::new();
+        ranges.iter().for_each(|(first, last)| set.insert_range(*first, *last));
+        set
+    }
+
+    /// The cut was the highest number known. Whoever stole a device signed one record with the highest there is, and all that
+    /// was written afterwards stood.
+    #[test]
+    fn a_number_that_leaps_stands_by_itself_and_raises_no_cut() {
+        let range = |first, last| wire::Range { first, last };
+        // What is on its way lies among what came, and stands.
+        assert_eq!(cut_of(&set(&[(1, 10), (500, 900)]), 9), (900, vec![]));
+        let leap = [(1, 10), (12, 900), (u64::MAX, u64::MAX)];
+        assert_eq!(cut_of(&set(&leap), 9), (900, vec![range(u64::MAX, u64::MAX)]));
+        // Nor can the holes be made one by one.
+        let steps: Vec<(u64, u64)> = (0..4_000).map(|n| (n * 1_000 + 1, n * 1_000 + 1)).collect();
+        let (last, ranges) = cut_of(&set(&steps), CUT_RANGES);
+        assert_eq!((last, ranges.len()), (1_001, CUT_RANGES));
+        assert_eq!(cut_of(&set(&[]), 9), (0, vec![]));
+    }
+
+    /// Both removals count: what one knew of and the other did not does not stand.
+    #[test]
+    fn ranges_behind_a_cut_stand_where_every_removal_names_them() {
+        let mut desk = Desk::new(9);
+        let sam = desk.person(1, "Sam");
+        let old = desk.device(&sam, 1);
+        let revoke = |ranges: &[(u64, u64)]| {
+            let ranges =
+                ranges.iter().map(|(first, last)| wire::Range { first: *first, last: *last });
+            let cut = wire::Cut { incarnation: 1, ops: 4, records: 9, ranges: ranges.collect() };
+            Kind::DeviceRevoke(wire::DeviceRevoke { device: old.id().to_vec(), cuts: vec![cut] })
+        };
+        desk.admin(2, revoke(&[(5_000, 5_009), (9_000, 9_000)]));
+        let stands = |desk: &Desk, seq| {
+            desk.judged().roster().removed[&old.id()].record_stands(Incarnation(1), seq)
+        };
+        let all = [9, 10, 5_000, 5_009, 5_010, 9_000];
+        let said = all.map(|seq| stands(&desk, seq));
+        assert_eq!(said, [true, false, true, true, false, true]);
+        desk.admin(3, revoke(&[(5_000, 5_003)]));
+        assert_eq!(all.map(|seq| stands(&desk, seq)), [true, false, true, false, false, false]);
+        // One that names more than is allowed is none.
+        let many: Vec<(u64, u64)> = (0..=64).map(|n| (10 * n + 100, 10 * n + 100)).collect();
+        desk.admin(4, revoke(&many));
+        assert!(stands(&desk, 5_000));
+    }
+
+    /// Whoever has filled the log has not put an end to removals, nor to the epochs that follow them.
+    #[test]
+    fn a_full_log_still_takes_an_admins_removal_and_the_epochs_that_follow() {
+        let mut desk = Desk::new(10);
+        let dana = desk.person(1, "Dana");
+        let danas = desk.device(&dana, 1);
+        let mallorys: Vec<SigningKey> = (2..4).map(|life| desk.person(life, "Mallory")).collect();
+        let stolen = desk.device(&mallorys[0], 1);
+        let other = desk.device(&mallorys[1], 1);
+        let mut organisation = Organisation::new(desk.org);
+        organisation.log.set_most(64);
+        for op in desk.ops.clone() {
+            organisation.take(op).unwrap();
+        }
+        let mut take = |desk: &mut Desk| organisation.take(desk.ops.pop().unwrap()).map(drop);
+        // Both of hers write what their share lets them, and both of their devices epochs.
+        let base = desk.last;
+        for life in 10..40 {
+            for key in &mallorys {
+                desk.write(key, (life, 0), None, &[base], revoke(danas.id(), &[]));
+                let _ = take(&mut desk);
+            }
+        }
+        for life in 10..40 {
+            for key in [&stolen.dsk, &other.dsk] {
+                let (body, _) = desk.epoch();
+                desk.write(key, (life, 0), None, &[base], body);
+                let _ = take(&mut desk);
+            }
+        }
+        desk.write(&mallorys[0], (99, 0), None, &[base], revoke(danas.id(), &[]));
+        assert_eq!(take(&mut desk), Err(OpError::Full), "control: it is full for her");
+        let (body, _) = desk.epoch();
+        desk.write(&other.dsk, (99, 0), None, &[base], body);
+        assert_eq!(take(&mut desk), Err(OpError::Full), "control: of epochs too");
+        // An admin's other words end before removals do.
+        let mut refused = 0;
+        for life in 50..60 {
+            let admin = SigningKey::from_secret(&desk.admin.export_secret());
+            let policy = wire::Policy { round: life.into(), org_name: "Harbour Clinic".into() };
+            desk.write(&admin, (life, 0), None, &[base], Kind::Policy(policy));
+            refused += u32::from(take(&mut desk).is_err());
+        }
+        assert!((1..10).contains(&refused), "{refused}");
+        let admin = SigningKey::from_secret(&desk.admin.export_secret());
+        desk.write(&admin, (60, 0), None, &[base], revoke(stolen.id(), &[]));
+        take(&mut desk).unwrap();
+        organisation.refresh();
+        assert!(!organisation.roster().view.devices.contains_key(&stolen.id()));
+    }
+
+    /// The share that is kept for epochs is not one device's.
+    #[test]
+    fn a_log_nearly_full_takes_a_few_epochs_of_each_device() {
+        let mut desk = Desk::new(11);
+        let dana = desk.person(1, "Dana");
+        let danas = desk.device(&dana, 1);
+        let mallory = desk.person(2, "Mallory");
+        let hers = desk.device(&mallory, 1);
+        let mut organisation = Organisation::new(desk.org);
+        organisation.log.set_most(320);
+        for op in desk.ops.clone() {
+            organisation.take(op).unwrap();
+        }
+        let base = desk.last;
+        let mut taken = |desk: &mut Desk, key: &SigningKey| -> usize {
+            let take = |life| {
+                let (body, _) = desk.epoch();
+                desk.write(key, (life, 0), None, &[base], body);
+                organisation.take(desk.ops.pop().unwrap()).is_ok()
+            };
+            (100..500).map(take).filter(|taken| *taken).count()
+        };
+        let by_mallory = taken(&mut desk, &hers.dsk);
+        assert!((280..300).contains(&by_mallory), "{by_mallory}");
+        assert_eq!(taken(&mut desk, &danas.dsk), LATE_EPOCHS, "there is room for Dana's");
     }
 }

@@ -161,3 +161,151 @@ impl Peer {
         Ok(sealed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Name;
+    use oob_crypto::{BundleFields, BundleSecrets, OLM_PREKEY};
+    use rand::{SeedableRng, rngs::StdRng};
+
+    /// What happens between two devices, as far as it decides which session is sent on.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Step {
+        /// A message is sealed.
+        Sends,
+        /// The other device opens what was sealed for the life it is in, and answers.
+        Answers,
+        /// What was sealed is given up: nobody opened it in all its life.
+        GivesUp,
+        /// The other device begins another life, with another bundle.
+        LosesAll,
+    }
+
+    /// The other device: its lives, and in the newest the sessions it has.
+    struct Other {
+        device: DeviceId,
+        lives: Vec<(BundleSecrets, Bundle)>,
+        life: usize,
+        sessions: Vec<PairSession>,
+    }
+
+    impl Other {
+        /// Whether a message opens with what the newest life has.
+        fn opens(&mut self, me: &Identity, sealed: &(u32, Vec<u8>)) -> bool {
+            let (kind, bytes) = sealed;
+            if self.sessions.iter_mut().any(|session| session.decrypt(*kind, bytes).is_ok()) {
+                return true;
+            }
+            let secrets = &self.lives[self.life].0;
+            let begun = PairSession::inbound(secrets, &me.olm.identity(), bytes);
+            let begun = begun.ok().filter(|_| *kind == OLM_PREKEY);
+            let opens = begun.is_some();
+            self.sessions.extend(begun.map(|(session, _)| session));
+            opens
+        }
+    }
+
+    /// Goes through the steps and says of each message which session it went on, by its number among all.
+    fn sessions(me: &Identity, other: &mut Other, steps: &[Step]) -> Vec<usize> {
+        let org = OrgId::from([9; 32]);
+        let mut peers = Peers::default();
+        (other.life, other.sessions) = (0, Vec::new());
+        let (mut seen, mut on): (Vec<[u8; 32]>, Vec<usize>) = (Vec::new(), Vec::new());
+        for step in steps {
+            let bundle = other.lives[other.life].1.clone();
+            let with = Sealing { org: &org, identity: me, to: &other.device, bundle: &bundle };
+            match step {
+                Step::Sends => {
+                    let peer = peers.peers.entry(other.device).or_default();
+                    let olm = peer.session_to_send(&with).unwrap();
+                    let sealed = olm.session.encrypt(b"text").unwrap();
+                    olm.next_out += 1;
+                    assert!(!olm.retired, "{steps:?}: on a session the other has lost");
+                    let number = seen.iter().position(|id| *id == olm.id).unwrap_or_else(|| {
+                        seen.push(olm.id);
+                        seen.len() - 1
+                    });
+                    on.push(number);
+                    assert!(peer.sessions.len() <= SESSIONS);
+                    assert!(other.opens(me, &sealed), "{steps:?}: it opens with the newest keys");
+                }
+                Step::Answers => {
+                    let peer = peers.peers.entry(other.device).or_default();
+                    for session in &mut other.sessions {
+                        let (kind, bytes) = session.encrypt(b"back").unwrap();
+                        for olm in &mut peer.sessions {
+                            if olm.session.decrypt(kind, &bytes).is_ok() {
+                                olm.next_in += 1;
+                                olm.last = (Incarnation(other.life as u32 + 1), olm.next_in);
+                            }
+                        }
+                    }
+                }
+                Step::GivesUp => peers.begin_again(&with),
+                Step::LosesAll => {
+                    other.life += 1;
+                    other.sessions.clear();
+                    peers.retire(&other.device, Incarnation(other.life as u32 + 1));
+                }
+            }
+        }
+        on
+    }
+
+    /// What has a device begin another session, told without the code: by steps, whether each message has to go on another
+    /// session than the one before.
+    fn expected(steps: &[Step]) -> Vec<usize> {
+        let (mut on, mut newest): (Vec<usize>, Option<usize>) = (Vec::new(), None);
+        let (mut answered, mut another, mut count) = (false, true, 0);
+        for step in steps {
+            match step {
+                Step::Sends => {
+                    if another {
+                        newest = Some(count);
+                        count += 1;
+                        (answered, another) = (false, false);
+                    }
+                    on.extend(newest);
+                }
+                Step::Answers => answered |= !another,
+                Step::GivesUp => another |= !answered,
+                Step::LosesAll => another = true,
+            }
+        }
+        on
+    }
+
+    /// Three things have a device begin another session: what was sent was given up and never answered, the other began
+    /// another life, and nothing was sent on it yet when a newer bundle came. Each had a test; here all that can happen one
+    /// after the other, in every order.
+    #[test]
+    fn another_session_is_begun_when_it_has_to_be_and_never_else() {
+        let mut rng: crate::cx::Rng = Box::new(StdRng::seed_from_u64(1));
+        let me = Identity::generate(&mut rng, Name::parse("Dana").unwrap());
+        let them = Identity::generate(&mut rng, Name::parse("Sam").unwrap());
+        let lives = (0..6).map(|seq| {
+            let fields = BundleFields {
+                device: them.device,
+                seq,
+                not_after: 1,
+                incarnation: Incarnation(seq as u32 + 1),
+                record_seq: 2,
+            };
+            let (payload, secrets) = BundleSecrets::generate(&mut rng, &them.olm, &fields);
+            (secrets, Bundle::parse(&payload).unwrap())
+        });
+        let mut other =
+            Other { device: them.device, lives: lives.collect(), life: 0, sessions: Vec::new() };
+        let all = [Step::Sends, Step::Answers, Step::GivesUp, Step::LosesAll];
+        let mut begun = 0;
+        for number in 0..4usize.pow(5) {
+            let mut steps: Vec<Step> = (0..5).map(|at| all[number / 4usize.pow(at) % 4]).collect();
+            steps.push(Step::Sends);
+            let on = sessions(&me, &mut other, &steps);
+            assert_eq!(on, expected(&steps), "{steps:?}");
+            begun += on.last().map_or(0, |last| last + 1);
+        }
+        assert!(begun > 1_000, "control: {begun} sessions in all");
+    }
+}

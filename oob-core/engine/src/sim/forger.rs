@@ -148,7 +148,7 @@ impl<'a> Forger<'a> {
         let relays: Vec<_> = self.state.directory.relays().into_iter().collect();
         let keys: Vec<usize> = (0..relays.len()).collect();
         let ((_, life, generation), (device, _)) = relays.get(self.dice.pick(&keys)?)?;
-        let next = self.state.last_record(device, *life).saturating_add(1);
+        let next = self.state.came(device, *life).last().unwrap_or(0).saturating_add(1);
         let seq = next.saturating_add(self.dice.between(0..=20));
         let (head, ct) = self.junk();
         self.envelope_as(*device, *life, *generation, seq, &head, ct)
@@ -228,7 +228,7 @@ impl<'a> Forger<'a> {
     /// A proof for a record of somebody's that proves nothing.
     pub(super) fn release(&mut self) -> Option<Kind> {
         let (device, incarnation) = self.somebody()?;
-        let last = self.state.seen.last(&device, incarnation);
+        let last = self.state.came(&device, incarnation).last().unwrap_or(0);
         Some(Kind::Release(wire::Release {
             device: device.short().to_vec(),
             incarnation: incarnation.0,

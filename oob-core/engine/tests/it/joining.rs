@@ -146,6 +146,10 @@ fn an_answer_lost_on_its_way_is_given_again_even_after_the_invitation_expired() 
     world.send(1, 0, "it was I who asked");
     world.settle();
     assert_eq!(world.texts(0, 1), ["it was I who asked"]);
+    // Dana knew the bundle of the first request, whose secrets are gone.
+    world.send(0, 1, "do you hear me?");
+    world.settle();
+    assert_eq!(world.texts(1, 0), ["it was I who asked", "do you hear me?"]);
 }
 
 #[test]

@@ -324,3 +324,23 @@ fn meaningless(world: &mut World, author: usize, count: u32) -> Vec<wire::Op> {
     };
     (0..count).map(one).collect()
 }
+
+/// An operation that was put aside for its author's share, sent again and again: each time all it builds on was copied and
+/// its signature checked, and nobody paid for it. No correct neighbour says one twice on a stream.
+#[test]
+fn repeating_what_was_put_aside_costs_a_neighbour_its_stream() {
+    let mut world = World::organisation(&["Dana", "Sam", "Mallory"]);
+    let ops = meaningless(&mut world, 2, 40);
+    let link = world.connect(2, 0);
+    world.settle();
+    for op in &ops {
+        say(&mut world, 2, 0, link, Kind::Log(op.clone()));
+    }
+    assert!(world.links.contains_key(&link), "control: each once");
+    for _ in 0..100 {
+        if world.links.contains_key(&link) {
+            say(&mut world, 2, 0, link, Kind::Log(ops[39].clone()));
+        }
+    }
+    assert!(!world.links.contains_key(&link), "she is shut out for a while");
+}

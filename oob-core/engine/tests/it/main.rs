@@ -8,6 +8,7 @@ mod hostile;
 mod impostors;
 mod joining;
 mod liars;
+mod lives;
 mod removal;
 mod replays;
 mod restart;

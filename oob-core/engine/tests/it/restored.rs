@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const FAST: Kdf = Kdf { memory_kib: Kdf::FLOOR.memory_kib, passes: 1 };
 
 /// Copies a device's records; returns the copy and how many records are in it.
-fn copy_of(world: &mut World, device: usize) -> (Vec<u8>, u64) {
+pub(crate) fn copy_of(world: &mut World, device: usize) -> (Vec<u8>, u64) {
     let now = world.now(device);
     let engine = world.engine(device);
     let mut rng = StdRng::seed_from_u64(77);
@@ -29,7 +29,7 @@ fn copy_of(world: &mut World, device: usize) -> (Vec<u8>, u64) {
 }
 
 /// Starts a device on a new disk with what a copy holds.
-fn start_from(world: &mut World, device: usize, copy: &[u8]) {
+pub(crate) fn start_from(world: &mut World, device: usize, copy: &[u8]) {
     let disk = CrashDisk::new();
     let seed = 900_000 + world.mono_ms + device as u64;
     let rng = StdRng::seed_from_u64(seed);
@@ -46,7 +46,7 @@ fn start_from(world: &mut World, device: usize, copy: &[u8]) {
 }
 
 /// Lives of a device that left on the wire, by the certificates everybody saw.
-fn lives(world: &World, device: usize) -> BTreeSet<Incarnation> {
+pub(crate) fn lives(world: &World, device: usize) -> BTreeSet<Incarnation> {
     let mut lives = BTreeSet::new();
     for flying in world.wire.iter().filter(|flying| flying.from == device) {
         let Ok(frame) = wire::Frame::read(&flying.frame) else { continue };
@@ -61,7 +61,11 @@ fn lives(world: &World, device: usize) -> BTreeSet<Incarnation> {
 }
 
 /// What went over the wire of a device: every envelope by life and number. Panics where one number was given to two.
-fn numbers(world: &mut World, device: usize, by: usize) -> BTreeMap<(Incarnation, u64), Vec<u8>> {
+pub(crate) fn numbers(
+    world: &mut World,
+    device: usize,
+    by: usize,
+) -> BTreeMap<(Incarnation, u64), Vec<u8>> {
     let mut all = BTreeMap::new();
     let mut tags = BTreeMap::new();
     let id = world.engine(device).snapshot().me.device;
@@ -82,11 +86,11 @@ fn numbers(world: &mut World, device: usize, by: usize) -> BTreeMap<(Incarnation
     all
 }
 
-fn count(texts: &[String], text: &str) -> usize {
+pub(crate) fn count(texts: &[String], text: &str) -> usize {
     texts.iter().filter(|known| *known == text).count()
 }
 
-fn alert(world: &mut World, by: usize, text: &str) {
+pub(crate) fn alert(world: &mut World, by: usize, text: &str) {
     let command = Command::RaiseAlert {
         severity: Severity::Critical,
         text: AlertText::parse(text).unwrap(),
@@ -96,7 +100,7 @@ fn alert(world: &mut World, by: usize, text: &str) {
     assert!(matches!(world.command(by, command).unwrap(), Answer::Alert { .. }));
 }
 
-fn connect_all(world: &mut World) {
+pub(crate) fn connect_all(world: &mut World) {
     for (a, b) in [(0, 1), (1, 2), (0, 2)] {
         world.connect(a, b);
     }

@@ -348,3 +348,29 @@ fn a_cut_or_altered_backup_makes_no_home() {
         assert!(!home.exists(), "{what}");
     }
 }
+
+/// A restore that failed half way left what it had made, as large as the copy, on a disk that may have been full.
+#[test]
+fn a_restore_that_fails_leaves_nothing_behind() {
+    let dir = TempDir::new().unwrap();
+    let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+    let mut store = create(&from);
+    for n in 0..400 {
+        store.put(&bag(), n, &vec![7; 30_000]);
+        store.commit().unwrap();
+    }
+    let file = dir.path().join("dana.oobcopy");
+    backup(&store, &file);
+    let mut seen = false;
+    // The stick is pulled out when the first part is in place.
+    let mut step = |_| {
+        seen = true;
+        fs::File::options().write(true).open(&file).unwrap().set_len(100_000).unwrap();
+    };
+    let failed = Store::restore(&to, &file, &paper(), &passphrase(), FAST, rng(3), &mut step);
+    assert!(failed.is_err() && seen, "control: it was under way");
+    let left: Vec<_> = fs::read_dir(&to).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["lock"]);
+    backup(&store, &file);
+    Store::restore(&to, &file, &paper(), &passphrase(), FAST, rng(3), &mut |_| {}).unwrap();
+}

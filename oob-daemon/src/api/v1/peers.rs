@@ -23,6 +23,7 @@ pub(super) async fn status(State(shared): State<Shared>) -> Reply<Status> {
         up_ms: u64::try_from(shared.began.elapsed().as_millis()).unwrap_or(u64::MAX),
         faults: status.faults.into(),
         restored: status.me.restored.map(Stamp::from),
+        elsewhere: status.me.elsewhere.map(Stamp::from),
     })
 }
 

@@ -115,6 +115,16 @@ pub(super) fn found_here(told: Option<&Told>) -> usize {
     peers.iter().filter(|peer| peer.reachable && found(&peer.found_by)).count()
 }
 
+/// Said only where this identity was found to run on another machine too.
+pub(super) fn elsewhere(told: Option<&Told>) -> Option<Check> {
+    told?.status.elsewhere.as_ref()?;
+    Some(wrong(
+        "elsewhere",
+        super::super::status::ELSEWHERE,
+        "stop the daemon on all machines but one: oob down; what is to run on two needs two identities",
+    ))
+}
+
 /// Somebody is in reach, or why nobody is. Needs the daemon.
 pub(super) fn people(told: Option<&Told>) -> Option<Check> {
     const NAME: &str = "people";
@@ -246,6 +256,15 @@ mod tests {
         assert!(detail(&["typed"]).contains("no beacon was heard and no mDNS answer came"));
         assert!(detail(&["mdns"]).contains("mDNS answered, and no link"));
         assert!(detail(&["mdns", "beacon"]).contains("a beacon was heard"));
+    }
+
+    #[test]
+    fn an_identity_that_runs_on_two_machines_is_told_to_whoever_is_at_either() {
+        let mut told = told(sam(true), &[], Some("o"));
+        assert_eq!(elsewhere(Some(&told)), None);
+        told.status.elsewhere = Some(Stamp::now());
+        let found = elsewhere(Some(&told)).unwrap();
+        assert!(!found.ok && found.hint.is_some(), "{found:?}");
     }
 
     #[test]

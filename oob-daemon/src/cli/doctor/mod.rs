@@ -34,6 +34,7 @@ pub(super) async fn run(home: &Home, printer: &Printer) -> Result<ExitCode, Fail
     progress.say("sending to this machine itself by multicast");
     checks.push(interfaces.multicast(daemon::found_here(running.told())));
     checks.push(network::firewall(Path::new("/"), running.told()));
+    checks.extend(daemon::elsewhere(running.told()));
     checks.extend(daemon::people(running.told()));
     checks.push(machine::clock(home, running.told()));
     checks.push(machine::memory(Path::new("/proc"), home, running.told().is_some()));
