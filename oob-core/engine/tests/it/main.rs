@@ -14,5 +14,6 @@ mod restart;
 mod restored;
 mod roster;
 mod sim;
+mod straight;
 mod theft;
 mod world;
