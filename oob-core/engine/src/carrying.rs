@@ -8,10 +8,10 @@ use crate::{
     record::{Lane, RecordRef},
     state::State,
     stored::RecordError,
-    sync::{Departing, Key, OTHER_RANGES, Urgency, equality, own_entry},
+    sync::{Alone, Carrier, Departing, Key, OTHER_RANGES, Urgency, equality, own_entry},
 };
 use oob_proto::{
-    Incarnation, Message, limits,
+    DeviceId, Incarnation, Message, limits,
     wire::{self, Frame, frame::Kind},
 };
 use std::collections::BTreeMap;
@@ -152,15 +152,63 @@ impl State {
             return;
         }
         let me = self.identity.device;
+        let now_ms = cx.now.mono_ms;
         for (to, incarnation, seq, envelope) in fresh {
             let of = RecordRef { device: me, incarnation, seq };
             let frame = Frame::of_envelope(&envelope);
             let urgency = Urgency::Text;
-            let to = Some(to);
-            self.depart(cx, &Departing { of, frame: &frame, urgency, to, by_gossip: true });
+            let record = Departing { of, frame: &frame, urgency, to: Some(to), by_gossip: true };
+            match self.goes_straight(&of, &to, now_ms) {
+                true => Alone.carry(&mut self.links, &mut cx.out.effects, &record, now_ms),
+                false => self.depart(cx, &record),
+            }
             self.custody.remember(of, frame);
         }
         self.have_changed(cx.now.mono_ms);
+    }
+
+    /// Whether an own envelope goes to its addressee alone for now: it is there, and will say at once that it has it.
+    fn goes_straight(&mut self, of: &RecordRef, to: &DeviceId, now_ms: u64) -> bool {
+        let message = self
+            .outbox
+            .get(of.incarnation, of.seq)
+            .is_some_and(|(_, pending)| pending.carries.is_message());
+        self.links.to(to).is_some_and(|link| link.told)
+            && self.straight.keep(of, to, message, now_ms)
+    }
+
+    /// Gives everybody what went to its addressee alone and has not arrived there in time.
+    pub(crate) fn spread_late(&mut self, now_ms: u64) {
+        let Self { straight, outbox, links, identity, .. } = self;
+        straight.settle(|life, seq| outbox.get(life, seq).is_some());
+        let device = identity.device;
+        let has = |to: &DeviceId, incarnation, seq| {
+            outbox.get(incarnation, seq).is_some()
+                && links
+                    .to(to)
+                    .is_some_and(|link| link.knows(&RecordRef { device, incarnation, seq }))
+        };
+        let late = straight.take_due(now_ms, has);
+        self.spread_to_all(&late);
+    }
+
+    /// Gives everybody what went alone to a device that has gone away.
+    pub(crate) fn spread_of(&mut self, device: &DeviceId) {
+        let late = self.straight.take_of(device);
+        self.spread_to_all(&late);
+    }
+
+    /// By the streams, however far away others are: each hands it on, and no more is under way than there is credit for.
+    fn spread_to_all(&mut self, late: &[(Incarnation, u64)]) {
+        let device = self.identity.device;
+        for (incarnation, seq) in late.iter().copied() {
+            if self.outbox.get(incarnation, seq).is_none() {
+                continue;
+            }
+            for link in self.links.iter_mut() {
+                link.queue(&RecordRef { device, incarnation, seq }, Urgency::Text);
+            }
+        }
     }
 
     /// Notes that there is something new to tell every neighbour of.
@@ -178,9 +226,10 @@ impl State {
         }
         let me = self.identity.device;
         let own = self.own_live();
-        let Self { links, custody, outbox, seen, .. } = self;
+        let Self { links, custody, outbox, seen, straight, .. } = self;
         let Some(link) = links.get_mut(id) else { return };
         let device = link.device;
+        let kept = straight.kept_from(&device);
         let mut look = |key: Key, have: RangeSet| {
             // Most of the time it lacks nothing of most: what goes first is asked only where it does.
             link.compare(&key, have, || {
@@ -195,11 +244,15 @@ impl State {
                 urgent
             });
         };
-        // Nobody is told its own records.
+        // Nobody is told its own records. What was opened here is had and not carried: it is given to nobody.
         for (key, have, _) in seen.lives().filter(|(key, _, _)| key.0 != device && key.0 != me) {
-            look(key, have);
+            let carried = custody.carried(&key).map(|carried| carried.common(&have));
+            look(key, carried.unwrap_or_default());
         }
-        for (life, live) in own {
+        for (life, mut live) in own {
+            if let Some(kept) = kept.get(&life) {
+                live.subtract(kept);
+            }
             look((me, life), live);
         }
     }

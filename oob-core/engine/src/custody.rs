@@ -65,6 +65,8 @@ pub(crate) struct Parcel<'a> {
 /// Everything carried.
 pub(crate) struct Custody {
     by_life: BTreeMap<(DeviceId, Incarnation), BTreeMap<u64, Carried>>,
+    /// The numbers of all of it: what is looked at with every word of a neighbour.
+    numbers: BTreeMap<(DeviceId, Incarnation), RangeSet>,
     /// Certificates and bundles: they are asked for with every look at what somebody lacks.
     keys: BTreeMap<(DeviceId, Incarnation), RangeSet>,
     /// Bytes of envelopes.
@@ -88,6 +90,7 @@ impl Default for Custody {
     fn default() -> Self {
         Self {
             by_life: BTreeMap::new(),
+            numbers: BTreeMap::new(),
             keys: BTreeMap::new(),
             bytes_of: BTreeMap::new(),
             alerts: BTreeSet::new(),
@@ -171,6 +174,7 @@ impl Custody {
         if until_ms != FOR_EVER {
             self.expiring.insert((until_ms, of));
         }
+        self.numbers.entry((of.device, of.incarnation)).or_default().insert(of.seq);
         let life = self.by_life.entry((of.device, of.incarnation)).or_default();
         life.insert(of.seq, Carried { lane, bytes, until_ms, head });
     }
@@ -258,6 +262,12 @@ impl Custody {
         if life.is_empty() {
             self.by_life.remove(&key);
         }
+        if let Some(numbers) = self.numbers.get_mut(&key) {
+            numbers.remove(of.seq);
+            if numbers.is_empty() {
+                self.numbers.remove(&key);
+            }
+        }
         if let Some((tag, _)) = carried.head {
             self.tags.remove(&(tag, *of));
             self.envelopes = self.envelopes.saturating_sub(1);
@@ -326,6 +336,11 @@ impl Custody {
         let first =
             RecordRef { device: DeviceId::from([0; 32]), incarnation: Incarnation(0), seq: 0 };
         self.tags.range((tag, first)..).take_while(move |(of, _)| *of == tag).map(|(_, of)| *of)
+    }
+
+    /// All that is carried of a life.
+    pub(crate) fn carried(&self, key: &(DeviceId, Incarnation)) -> Option<&RangeSet> {
+        self.numbers.get(key)
     }
 
     /// What of a life is in a lane.

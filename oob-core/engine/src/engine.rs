@@ -441,6 +441,7 @@ impl Engine {
         state.keep_own_keys(cx);
         state.publish_releases(cx);
         state.spread_own(cx);
+        state.spread_late(cx.now.mono_ms);
         state.push_links(cx)?;
         state.save(cx.store, elapsed_ms);
         let events = self.number_events();
@@ -569,7 +570,12 @@ impl Engine {
         }
         let links = self.state.links.iter().filter_map(|link| link.due_ms());
         let held_back = Some(self.state.held_back_ms).filter(|until| *until > 0);
-        let others = [self.state.releases_due_ms(), self.state.rotation.due_ms(), held_back];
+        let others = [
+            self.state.releases_due_ms(),
+            self.state.rotation.due_ms(),
+            self.state.straight.due_ms(),
+            held_back,
+        ];
         let due = links.chain(others.into_iter().flatten()).min();
         Some(due.unwrap_or(u64::MAX).min(self.housekeeping_ms))
     }

@@ -75,6 +75,7 @@ impl State {
             organisation.forget_aside(Some(link));
         }
         if let Some(device) = self.links.down(link) {
+            self.spread_of(&device);
             self.store_have(&device);
             self.heard(cx, &device);
             self.near_changed(cx.now.mono_ms);
@@ -505,8 +506,9 @@ impl State {
         for id in ids {
             self.push_ops(cx, id)?;
             self.push_grants(cx, id);
-            self.push_records(cx, id)?;
+            // Before the records: whoever carries one gives it to those this device is not connected with.
             self.push_nearby(cx, id);
+            self.push_records(cx, id)?;
             let Some(link) = self.links.get_mut(id) else { continue };
             let device = link.device;
             for owing in link.owing(cx.now.mono_ms) {

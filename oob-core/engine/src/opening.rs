@@ -220,6 +220,8 @@ impl State {
             // A message stays owed until its receipt is here, which says more than that it was opened.
             if matches!(pending.carries, Carries::Ack { .. }) {
                 self.outbox.settle(cx.store, &to, |other| *other == pending);
+                // Others were not given it, so the proof tells them nothing.
+                self.have_changed(cx.now.mono_ms);
             }
             return true;
         }

@@ -19,7 +19,7 @@ use crate::{
     session::{OwnBundles, Peers},
     snapshot::{Me, Nearby, OrgInfo, Owed, RosterView, ScreenKeys, Snapshot},
     stored::{self, RecordError},
-    sync::{HeardOf, Links},
+    sync::{HeardOf, Links, Straight},
 };
 use oob_crypto::BeaconKey;
 use oob_proto::{DeviceId, EpochId, Incarnation, MemberId, OrgId, TransportKey, wire};
@@ -51,6 +51,8 @@ pub(crate) struct State {
     pub(crate) conversations: Conversations,
     pub(crate) alerts: Alerts,
     pub(crate) links: Links,
+    /// Own envelopes that only their addressees were given.
+    pub(crate) straight: Straight,
     pub(crate) listening: Vec<String>,
     pub(crate) neighbours: BTreeMap<DeviceId, wire::StoredNeighbour>,
     pub(crate) typed: Vec<String>,
@@ -120,6 +122,7 @@ impl State {
             conversations: Conversations::default(),
             alerts: Alerts::default(),
             links: Links::default(),
+            straight: Straight::default(),
             listening: Vec::new(),
             neighbours: BTreeMap::new(),
             typed: Vec::new(),

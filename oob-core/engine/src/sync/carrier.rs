@@ -32,6 +32,9 @@ pub(crate) trait Carrier {
 /// Pushes on every live stream: one hop and one copy each. Enough while everybody who is up is a neighbour.
 pub(crate) struct Direct;
 
+/// Pushes on the stream to the addressee, and nowhere else for now: what it has nobody needs to carry.
+pub(crate) struct Alone;
+
 /// Publishes to the mesh, which carries it over as many hops as it takes; the addressee's own stream is used as well.
 pub(crate) struct Gossip;
 
@@ -40,6 +43,17 @@ impl Carrier for Direct {
         for link in links.iter_mut() {
             let direct = record.to == Some(link.device);
             link.queue(&record.of, if direct { Urgency::Direct } else { record.urgency });
+        }
+    }
+}
+
+impl Carrier for Alone {
+    fn carry(&self, links: &mut Links, _: &mut Vec<Effect>, record: &Departing<'_>, now_ms: u64) {
+        for link in links.iter_mut() {
+            match record.to == Some(link.device) {
+                true => link.queue(&record.of, Urgency::Direct),
+                false => link.pass_over(now_ms),
+            }
         }
     }
 }

@@ -33,6 +33,13 @@ const BUSY_HAVE_EVERY_MS: u64 = 5_000;
 /// So many may go out one after the other before it counts as busy.
 const HAVE_BURST: u32 = 3;
 
+/// A neighbour that was given none of so many own records, since others got them alone, is told at once which of them nobody
+/// needs: each is a hole in what it knows of this device, and it writes them all with every record that comes.
+const PASSED_OVER: u32 = 128;
+
+/// Even then Have is told at most this often.
+const PASSED_OVER_HAVE_MS: u64 = 100;
+
 /// What was sent and is not told to have arrived is offered again after this time, or twice it: it was dropped on its way.
 const OFFERED_AGAIN_MS: u64 = 6_000;
 
@@ -130,6 +137,8 @@ pub(crate) struct Link {
     have_last_ms: Option<u64>,
     have_told: bool,
     have_left: u32,
+    /// Own records it was not given since it was last told Have.
+    passed_over: u32,
 }
 
 /// In which order the records a neighbour lacks go out.
@@ -219,6 +228,7 @@ impl Link {
             have_last_ms: None,
             have_told: false,
             have_left: HAVE_BURST,
+            passed_over: 0,
         }
     }
 
@@ -338,6 +348,12 @@ impl Link {
             return;
         }
         self.theirs.entry(key(of)).or_default().insert(of.seq);
+        self.has.entry(key(of)).or_default().insert(of.seq);
+    }
+
+    /// Whether a device said that it has a record, or does not need it.
+    pub(crate) fn knows(&self, of: &RecordRef) -> bool {
+        self.theirs.get(&key(of)).is_some_and(|set| set.contains(of.seq))
     }
 
     /// Whether everything may be compared at once with what the neighbour just said; else it is in a moment.
@@ -529,11 +545,15 @@ impl Link {
         resting.map(|rest| rest.until_ms).min()
     }
 
-    /// Queues a proof for a neighbour that still has what it speaks of.
+    /// Queues a proof for a neighbour that still has what it speaks of, or is about to get it. One that said that it does not
+    /// need it has no use for a proof.
     pub(crate) fn queue_release(&mut self, of: &RecordRef) {
-        let has = self.has.get(&key(of)).is_some_and(|set| set.contains(of.seq));
-        let had = self.lacks_not(of);
-        if self.told && (has || had) && self.releases.len() < QUEUED_RELEASES {
+        let among = |sets: &BTreeMap<Key, RangeSet>| {
+            sets.get(&key(of)).is_some_and(|set| set.contains(of.seq))
+        };
+        let [theirs, under_way @ ..] = self.not_lacking();
+        let has = among(&self.has) || (!among(theirs) && under_way.into_iter().any(among));
+        if self.told && has && self.releases.len() < QUEUED_RELEASES {
             self.releases.push_back(*of);
         }
     }
@@ -589,6 +609,16 @@ impl Link {
         self.have_due_ms.get_or_insert(at.max(now_ms));
     }
 
+    /// Notes that an own record goes to somebody else alone.
+    pub(crate) fn pass_over(&mut self, now_ms: u64) {
+        self.passed_over = self.passed_over.saturating_add(1);
+        if self.passed_over >= PASSED_OVER {
+            let last = self.have_last_ms.unwrap_or(0);
+            let at = last.saturating_add(PASSED_OVER_HAVE_MS).max(now_ms);
+            self.have_due_ms = Some(self.have_due_ms.map_or(at, |due| due.min(at)));
+        }
+    }
+
     /// When something is due on this stream that no input brings about.
     pub(crate) fn due_ms(&self) -> Option<u64> {
         if !self.greeted {
@@ -608,7 +638,7 @@ impl Link {
             owing.push(Owing::Credit { records: self.taken.records, bytes: self.taken.bytes });
         }
         if self.greeted && self.have_due_ms.is_some_and(|due| due <= now_ms) {
-            self.have_due_ms = None;
+            (self.have_due_ms, self.passed_over) = (None, 0);
             // The one that follows the greeting does not hold up the word on what comes next.
             if std::mem::replace(&mut self.have_told, true) {
                 let quiet_ms = self.have_last_ms.map_or(0, |last| now_ms.saturating_sub(last));
@@ -645,6 +675,11 @@ impl Links {
 
     pub(crate) fn has_device(&self, device: &DeviceId) -> bool {
         self.by_device.contains_key(device)
+    }
+
+    /// The newest stream to a device.
+    pub(crate) fn to(&self, device: &DeviceId) -> Option<&Link> {
+        self.links.get(self.by_device.get(device)?)
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -15,5 +15,6 @@ mod restart;
 mod restored;
 mod roster;
 mod sim;
+mod straight;
 mod theft;
 mod world;

@@ -1,0 +1,113 @@
+//! Own envelopes that went straight to whom they are for, and that nobody else is given yet (docs/protocol.md, section 10.6).
+//! In memory only: after a start everything owed is offered to everybody.
+
+use crate::{model::RangeSet, record::RecordRef};
+use oob_proto::{DeviceId, Incarnation};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A message that is not known to have arrived after this time is given to everybody: long enough for a receipt from a device
+/// that is busy, too short for anybody to wait for.
+const MESSAGE_MS: u64 = 500;
+
+/// The same of a receipt: the word that it arrived is in the addressee's Have, which it tells every five seconds at least while
+/// there is something new.
+const RECEIPT_MS: u64 = 6_000;
+
+/// So many are kept from others at most: what ten thousand a second make of messages, and three times that. One more goes to
+/// everybody at once.
+const MOST: usize = 16_384;
+
+/// Numbers of own records that only one neighbour knows.
+#[derive(Default)]
+pub(crate) struct Straight {
+    by_number: BTreeMap<(Incarnation, u64), Waiting>,
+    due: BTreeSet<(u64, Incarnation, u64)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    to: DeviceId,
+    due_ms: u64,
+    wait_ms: u64,
+}
+
+impl Straight {
+    /// Keeps an envelope from everybody but its addressee for a while; returns false where that are too many.
+    pub(crate) fn keep(
+        &mut self,
+        of: &RecordRef,
+        to: &DeviceId,
+        message: bool,
+        now_ms: u64,
+    ) -> bool {
+        if self.by_number.len() >= MOST {
+            return false;
+        }
+        let wait_ms = if message { MESSAGE_MS } else { RECEIPT_MS };
+        self.put(of.incarnation, of.seq, Waiting { to: *to, due_ms: 0, wait_ms }, now_ms);
+        true
+    }
+
+    fn put(&mut self, life: Incarnation, seq: u64, waiting: Waiting, now_ms: u64) {
+        let due_ms = now_ms.saturating_add(waiting.wait_ms);
+        self.by_number.insert((life, seq), Waiting { due_ms, ..waiting });
+        self.due.insert((due_ms, life, seq));
+    }
+
+    /// What somebody other than its addressee is not given yet, by life.
+    pub(crate) fn kept_from(&self, device: &DeviceId) -> BTreeMap<Incarnation, RangeSet> {
+        let mut kept: BTreeMap<Incarnation, RangeSet> = BTreeMap::new();
+        for ((life, seq), _) in self.by_number.iter().filter(|(_, waiting)| waiting.to != *device) {
+            kept.entry(*life).or_default().insert(*seq);
+        }
+        kept
+    }
+
+    /// Takes what was kept for a device that went away.
+    pub(crate) fn take_of(&mut self, device: &DeviceId) -> Vec<(Incarnation, u64)> {
+        let of = self.by_number.iter().filter(|(_, waiting)| waiting.to == *device);
+        let of: Vec<(Incarnation, u64)> = of.map(|(number, _)| *number).collect();
+        for (life, seq) in &of {
+            self.forget(*life, *seq);
+        }
+        of
+    }
+
+    /// Takes what has waited long enough. What its addressee `has` waits on: nobody else needs it, as long as it is there.
+    pub(crate) fn take_due(
+        &mut self,
+        now_ms: u64,
+        has: impl Fn(&DeviceId, Incarnation, u64) -> bool,
+    ) -> Vec<(Incarnation, u64)> {
+        let mut due = Vec::new();
+        while let Some((_, life, seq)) = self.due.first().copied().filter(|(at, ..)| *at <= now_ms)
+        {
+            let Some(waiting) = self.forget(life, seq) else { break };
+            match has(&waiting.to, life, seq) {
+                true => self.put(life, seq, waiting, now_ms),
+                false => due.push((life, seq)),
+            }
+        }
+        due
+    }
+
+    /// Forgets what is owed no more, as far as it would be due next: nobody is woken for it.
+    pub(crate) fn settle(&mut self, is_owed: impl Fn(Incarnation, u64) -> bool) {
+        while let Some((_, life, seq)) = self.due.first().copied()
+            && !is_owed(life, seq)
+        {
+            self.forget(life, seq);
+        }
+    }
+
+    fn forget(&mut self, life: Incarnation, seq: u64) -> Option<Waiting> {
+        let waiting = self.by_number.remove(&(life, seq))?;
+        self.due.remove(&(waiting.due_ms, life, seq));
+        Some(waiting)
+    }
+
+    /// When the next has waited long enough, in `Now::mono_ms`.
+    pub(crate) fn due_ms(&self) -> Option<u64> {
+        self.due.first().map(|(at, ..)| *at)
+    }
+}
