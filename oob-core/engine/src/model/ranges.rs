@@ -197,6 +197,12 @@ impl RangeSet {
         }
     }
 
+    /// Keeps the highest `most` ranges only.
+    pub fn keep_highest(&mut self, most: usize) {
+        let many = self.ranges.len().saturating_sub(most);
+        self.ranges.drain(..many);
+    }
+
     /// Writes the highest `most` ranges as wire types, ascending.
     pub fn to_wire(&self, most: usize) -> Vec<Range> {
         let skip = self.ranges.len().saturating_sub(most);
@@ -285,5 +291,9 @@ mod tests {
         }
         set.close_lowest(2);
         assert_eq!(set.iter().collect::<Vec<_>>(), [(1, 5), (7, 7)]);
+        set.keep_highest(1);
+        assert_eq!(set.iter().collect::<Vec<_>>(), [(7, 7)]);
+        set.keep_highest(1);
+        assert_eq!(set.len(), 1);
     }
 }

@@ -168,6 +168,16 @@ fn key(of: &RecordRef) -> Key {
     (of.device, of.incarnation)
 }
 
+/// The numbers below the lowest that a word tells of, which it may have had no room for.
+fn untold(known: &RangeSet) -> RangeSet {
+    let mut untold = RangeSet::new();
+    let lowest = known.iter().next().and_then(|(first, _)| first.checked_sub(1));
+    if let Some(last) = lowest {
+        untold.insert_range(0, last);
+    }
+    untold
+}
+
 /// What of a life is not offered for a while.
 #[derive(Debug, Default)]
 struct Rest {
@@ -297,19 +307,37 @@ impl Link {
         self.aside.drain(..).collect()
     }
 
-    /// Takes the neighbour's word on what it has.
+    /// Takes the neighbour's word on what it has. Of a life with many holes it tells the highest ranges only: below them it
+    /// says nothing, and what was known of that before still counts.
     pub(crate) fn take_have(&mut self, told: &[Told]) {
-        self.resting.retain(|key, _| {
-            let told = told.iter().find(|told| told.key == *key);
-            let before = self.theirs.get(key);
-            !told.is_some_and(|told| match before {
+        let words: BTreeMap<Key, &Told> = told.iter().map(|told| (told.key, told)).collect();
+        let theirs = &self.theirs;
+        self.resting.retain(|key, rest| {
+            let Some(told) = words.get(key) else { return true };
+            let news = match theirs.get(key) {
                 Some(before) => !before.covers(&told.known),
                 None => !told.known.is_empty(),
-            })
+            };
+            if news {
+                rest.set = rest.set.common(&untold(&told.known));
+            }
+            !news || !rest.set.is_empty()
         });
-        self.theirs = told.iter().map(|told| (told.key, told.known.clone())).collect();
+        self.theirs = told.iter().map(|told| (told.key, self.known_by_now(told))).collect();
         self.has = told.iter().map(|told| (told.key, told.have.clone())).collect();
         self.told = true;
+    }
+
+    /// What the neighbour has or does not need of a life, by a new word and by what was known before.
+    fn known_by_now(&self, told: &Told) -> RangeSet {
+        let mut known = told.known.clone();
+        let Some(before) = self.theirs.get(&told.key) else { return known };
+        let kept = before.common(&untold(&told.known));
+        if !kept.is_empty() {
+            known.union(&kept);
+            known.keep_highest(GAVE);
+        }
+        known
     }
 
     /// Notes what this device greets with, and what it knows then.
@@ -779,6 +807,52 @@ mod tests {
         link.take_have(&told);
         link.repair_at(7_200_000);
         assert!(within(&mut link, 7_200_000, 20_000) > 0);
+    }
+
+    /// A word tells so many ranges of each life, the highest: whoever wrote every other number had all neighbours of all
+    /// devices offer each other everything below, every six seconds, for as long as it went on.
+    #[test]
+    fn what_a_word_has_no_room_for_is_not_offered_ever_again() {
+        let mut link = Link::new(LinkId(1), DeviceId::from([1; 32]));
+        let key = (DeviceId::from([2; 32]), Incarnation(3));
+        let of = |seq| RecordRef { device: key.0, incarnation: key.1, seq };
+        let (mut have, mut known) = (RangeSet::new(), RangeSet::new());
+        link.take_have(&[]);
+        link.repair_at(0);
+        let mut offers = BTreeMap::new();
+        let mut seq = 1;
+        for now_ms in (0..3_600_000).step_by(1_000) {
+            if now_ms % 5_000 == 0 {
+                // Of what is new the neighbour gives a part, and has the rest from elsewhere.
+                for _ in 0..2 {
+                    seq += 2;
+                    have.insert(seq);
+                    known.insert(seq);
+                    if seq % 4 == 1 {
+                        link.gave(&of(seq));
+                    }
+                }
+                let known = RangeSet::from_wire(&known.to_wire(40), 40);
+                link.take_have(&[Told { key, have: known.clone(), known }]);
+            }
+            if link.take_repair(now_ms) {
+                link.compare(&key, have.clone(), Vec::new);
+            }
+            while let Some(of) = link.next() {
+                link.offer(&of, now_ms);
+                *offers.entry(of.seq).or_insert(0) += 1;
+            }
+        }
+        let most = offers.values().copied().max().unwrap_or(0);
+        assert!(most <= 3, "{most} times in an hour, of {} records", have.len());
+        // The control: what lies above the lowest that is told, and is not told, is not there, and is offered.
+        let lacking = seq - 4;
+        known.remove(lacking);
+        let known = RangeSet::from_wire(&known.to_wire(40), 40);
+        link.take_have(&[Told { key, have: known.clone(), known }]);
+        link.compare(&key, have.clone(), Vec::new);
+        let offered: Vec<u64> = std::iter::from_fn(|| link.next()).map(|of| of.seq).collect();
+        assert!(offered.contains(&lacking), "{offered:?}");
     }
 
     #[test]
