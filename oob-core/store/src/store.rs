@@ -15,7 +15,7 @@ use crate::error::StoreError;
 use crate::home::{Home, Lock};
 use crate::keyring::{Checkpoint, Keyring, Rest};
 use crate::keys::{Address, Keys, address};
-use crate::limits::{CHECKPOINT_AGE, CHECKPOINT_BYTES};
+use crate::limits::{CHECKPOINT_AGE, CHECKPOINT_BYTES, RESERVE_BYTES};
 use crate::moment::{Before, Moment};
 use crate::passphrase::Passphrase;
 use crate::pending::Pending;
@@ -332,8 +332,11 @@ impl Store {
     fn room(&mut self) -> Result<(), StoreError> {
         match self.settled_room() {
             Ok(()) => {
-                if let Some(reserve) = &mut self.reserve {
-                    // Four times the bytes of a batch are promised to it.
+                let bytes = self.pending.bytes();
+                // Four times the bytes of a batch are promised to it, and to what waits in the journal.
+                if let Some(reserve) = &mut self.reserve
+                    && self.tree.room(bytes.saturating_add(RESERVE_BYTES / 4)).is_ok()
+                {
                     reserve.renew(bytes.saturating_mul(4));
                 }
                 Ok(())
