@@ -21,8 +21,9 @@ const HEAD: usize = 16 + 16 + 8 + 8 + 4;
 /// The length that stands for "no value".
 const REMOVED: u32 = u32::MAX;
 
-/// Zeros written at a time while the file gets its length.
-const BLOCK: usize = 64 * 1024;
+/// Zeros written at a time while the file gets its length: a page. The kernel keeps what is written at once as one piece of its
+/// cache, and counts all of that as written again with every record in it.
+const BLOCK: usize = 4096;
 
 /// The last record there is, or the last one that the tree beneath holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

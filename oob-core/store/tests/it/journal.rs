@@ -82,8 +82,8 @@ fn work(
 }
 
 /// Lives one after the other on one disk, each cut off at a write that chance has chosen: in batches, in pieces on their way to
-/// the tree beneath, between the halves, and while it is opened. Leave out the sync of the journal, the sync of a piece, or
-/// the number in the last piece, and this fails.
+/// the tree beneath, between the halves, and while it is opened. Leave out the sync of the journal or that of a piece, and
+/// this fails.
 #[test]
 fn every_batch_is_there_after_a_power_cut_at_any_write() {
     let mut random = rng(31);
