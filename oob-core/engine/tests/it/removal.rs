@@ -219,7 +219,7 @@ fn bundle_of(world: &World, device: usize) -> (Kind, Incarnation, u64) {
             oob_proto::Message::decode(signed.payload.as_slice()).unwrap();
         let own =
             raw.device == world.devices[device].engine.as_ref()?.snapshot().me.device.to_vec();
-        own.then(|| (Kind::Bundle(signed), Incarnation(raw.incarnation), raw.record_seq))
+        own.then_some((Kind::Bundle(signed), Incarnation(raw.incarnation), raw.record_seq))
     })
     .expect("it gave its bundle to somebody")
 }
