@@ -100,7 +100,7 @@ fn every_verb_prints_what_is_documented() {
         json!({"member": "<id>", "device": "<id>", "org": "<id>", "listen": "<addresses>", "held": 0, "outbox": 0, "name": "Dana",
                "org_name": "Harbour Clinic", "note": null, "island": {"with": 2, "of": 2, "away": []}, "up_ms": "<number>",
                "faults": {"network": "well", "network_failed": 0, "tasks_failed": 0, "caught": 0, "refused": 0, "stopped": null,
-                          "stopped_why": null},
+                          "stopped_why": null}, "restored": null,
                "peers": [{"member": "<id>", "device": "<id>", "reachable": true, "last_heard": "<time>",
                           "transport": status["peers"][0]["transport"], "found_by": status["peers"][0]["found_by"], "member_name": "Sam"}]})
     );
