@@ -31,6 +31,7 @@ const INLINE: usize = 4;
 
 /// One frame after a first look.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all frames are the large one")]
 pub(crate) enum Judged {
     /// For the rules.
     Now(Arrived),

@@ -115,3 +115,49 @@ impl Holders {
         stored::write(store, &stored::holders(), stored::ONLY, &raw);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oob_proto::Message;
+
+    /// So many ranges as there are holes, at numbers of any length.
+    fn scattered(count: u64, from: u64) -> RangeSet {
+        let mut set = RangeSet::new();
+        for n in 0..count {
+            set.insert(from + 2 * n);
+        }
+        set
+    }
+
+    /// Everybody in a large organisation carries something of every life, with holes everywhere: that must not make the one
+    /// record too long, since it would end every batch of ours.
+    #[test]
+    fn what_everybody_says_to_carry_fits_one_record_and_the_newest_is_kept() {
+        let (mut holders, from) = (Holders::default(), u64::MAX - 10_000);
+        for device in 0..250_u8 {
+            for life in 1..=4 {
+                let (device, member) = (DeviceId::from([device; 32]), MemberId::from([device; 32]));
+                holders.say(&device, &member, Incarnation(life), scattered(2_000, from));
+            }
+        }
+        let mut store = Store::with_backend(
+            oob_store::backend::Parts::in_memory(),
+            &oob_store::Passphrase::new("correct horse"),
+            <rand::rngs::StdRng as rand::SeedableRng>::seed_from_u64(1),
+        )
+        .unwrap()
+        .store;
+        holders.save_if_dirty(&mut store);
+        // Longer than a record may be, it would be refused here.
+        store.commit().unwrap();
+        let raw: wire::StoredHolders =
+            stored::read(&store, &stored::holders(), stored::ONLY, "holders").unwrap().unwrap();
+        assert!((400_000..1 << 20).contains(&raw.encoded_len()), "{} bytes", raw.encoded_len());
+        let loaded = Holders::load(&store).unwrap();
+        let me = MemberId::from([255; 32]);
+        let carried = |of: &Holders, n: u64| of.of(Incarnation(2), from + n, &me).len();
+        assert_eq!((carried(&holders, 0), carried(&holders, 3_998)), (250, 250));
+        assert_eq!((carried(&loaded, 0), carried(&loaded, 3_998)), (0, 250), "the newest are kept");
+    }
+}

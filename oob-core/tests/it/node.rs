@@ -156,13 +156,12 @@ async fn first_message_after_a_join() -> Duration {
 /// It came 250 to 300 ms late, depending on whose key was lower.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_message_after_a_join_does_not_wait() {
-    // Keys are drawn at random, so both orders come up; the defect spoils every run, a busy machine only some.
+    // Keys are drawn at random, so both orders come up; the defect spoils every run, a busy machine most of them at worst.
     let mut took = Vec::new();
-    for _ in 0..6 {
+    while took.len() < 12 && !took.iter().any(|took| *took < Duration::from_millis(200)) {
         took.push(first_message_after_a_join().await);
     }
-    let late = took.iter().filter(|took| **took >= Duration::from_millis(200)).count();
-    assert!(late <= took.len() / 2, "{took:?}");
+    assert!(took.iter().any(|took| *took < Duration::from_millis(200)), "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

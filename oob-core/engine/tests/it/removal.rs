@@ -11,17 +11,18 @@ use oob_crypto::{
 };
 use oob_engine::{
     effect::{Answer, CommandError},
-    envelope::{Refusal, Screened},
+    envelope::{Refusal, Screened, Verdict, screen},
     input::{Command, Input},
-    snapshot::ScreenKeys,
+    snapshot::{Novelty, ScreenKeys},
 };
 use oob_proto::{
-    DeviceId, MemberId, Message,
+    DeviceId, Incarnation, MemberId, Message,
     signing::SignedType,
     wire::{self, Frame, frame::Kind},
 };
 use oob_store::{Area, Bag, Store};
 use rand::{SeedableRng, rngs::StdRng};
+use std::collections::BTreeSet;
 
 pub(crate) fn id(world: &mut World, device: usize) -> DeviceId {
     world.engine(device).snapshot().me.device
@@ -180,8 +181,14 @@ fn leap(world: &mut World) {
     world.flying.clear();
 }
 
-/// Sam's stream from Noor was slow: what Noor wrote comes after the removal, some from before it, some from after.
+/// Sam's stream from Noor was slow: what Noor wrote comes after the removal, some from before it, some from after. Returns what
+/// of it Sam sees.
 fn late_mail(remove: bool, restart: bool, leaps: bool) -> Vec<String> {
+    late_mail_and_receipts(remove, restart, leaps).0
+}
+
+/// The same, and how many envelopes of Sam's own it brought about: receipts, since Sam writes nothing.
+fn late_mail_and_receipts(remove: bool, restart: bool, leaps: bool) -> (Vec<String>, usize) {
     let mut world = World::organisation(&["Dana", "Sam", "Noor"]);
     for (a, b) in [(0, 1), (0, 2), (1, 2)] {
         world.connect(a, b);
@@ -212,13 +219,27 @@ fn late_mail(remove: bool, restart: bool, leaps: bool) -> Vec<String> {
         world.kill(1);
         world.start(1);
     }
+    let sam = id(&mut world, 1);
+    let (since, spoken) = (world.wire.len(), world.spoken.len());
     for flying in &late {
         let frame = Box::new(world.screened(1, &flying.frame));
         let from = world.devices[0].key;
         world.input(1, Input::Gossip { from, frame });
     }
     world.settle();
-    world.texts(1, 2)
+    world.pass(60_000);
+    world.settle();
+    let keys = world.engine(0).snapshot().screening.clone();
+    let streamed = world.wire[since..].iter().map(|flying| flying.frame.as_slice());
+    let left: BTreeSet<&[u8]> =
+        streamed.chain(world.spoken[spoken..].iter().map(Vec::as_slice)).collect();
+    let of_sam = left.into_iter().filter(|frame| {
+        let Some(Kind::Envelope(envelope)) = Frame::read(frame).unwrap().kind else { return false };
+        let Verdict::Accept(envelope) = screen(&keys, envelope) else { return false };
+        envelope.device == sam
+    });
+    let receipts = of_sam.count();
+    (world.texts(1, 2), receipts)
 }
 
 #[test]
@@ -234,6 +255,95 @@ fn what_a_removed_device_wrote_before_arrives_and_nothing_after() {
 fn a_record_with_the_highest_number_does_not_make_what_comes_afterwards_stand() {
     assert_eq!(late_mail(false, false, true), ["before", "after"], "control: nobody was removed");
     assert_eq!(late_mail(true, false, true), ["before"]);
+}
+
+/// It has no way to read it, and whoever holds its keys now need not learn what arrived.
+#[test]
+fn a_removed_device_gets_no_receipt_for_what_came_in_time() {
+    let (texts, receipts) = late_mail_and_receipts(false, false, false);
+    assert!(texts.len() == 2 && receipts > 0, "control: {texts:?}, {receipts} receipts");
+    for restart in [false, true] {
+        assert_eq!(late_mail_and_receipts(true, restart, false), (vec!["before".to_owned()], 0));
+    }
+}
+
+/// The newest bundle that a device sent, and the number of its record.
+fn bundle_of(world: &World, device: usize) -> (Kind, Incarnation, u64) {
+    let mut sent = world.wire.iter().rev().filter(|flying| flying.from == device);
+    sent.find_map(|flying| {
+        let signed = match kind(flying) {
+            Kind::Bundle(signed) => signed,
+            Kind::Hello(hello) => hello.bundle?,
+            _ => return None,
+        };
+        let raw: wire::PrekeyBundle =
+            oob_proto::Message::decode(signed.payload.as_slice()).unwrap();
+        let own =
+            raw.device == world.devices[device].engine.as_ref()?.snapshot().me.device.to_vec();
+        own.then_some((Kind::Bundle(signed), Incarnation(raw.incarnation), raw.record_seq))
+    })
+    .expect("it gave its bundle to somebody")
+}
+
+/// A bundle is a record like any other: what a removed device certified before is taken, so that all end with the same
+/// records, and what it certified after that is nobody's. Nothing is sealed to either, and who passes them on is not to blame.
+#[test]
+fn a_bundle_of_a_removed_device_counts_below_its_cut_and_not_above() {
+    let mut world = World::organisation(&["Dana", "Sam", "Eli", "Noor"]);
+    // Sam hears of Noor, and of nothing that comes later.
+    let stream = world.connect(0, 1);
+    world.settle();
+    world.cut(stream);
+    world.connect(0, 3);
+    // The first one of all is in the log; this is the second.
+    for _ in 0..8 {
+        world.pass(86_400_000);
+        world.settle();
+    }
+    let (first, life, record) = bundle_of(&world, 3);
+    let noor = id(&mut world, 3);
+    revoke(&mut world, 0, 3);
+    world.settle();
+    // Noor's device, taken away, goes on for a month and shows itself to Sam, who has not heard of it.
+    for _ in 0..30 {
+        world.pass(86_400_000);
+        world.settle();
+    }
+    let stray = world.connect(3, 1);
+    world.settle();
+    world.cut(stray);
+    let (later, later_life, later_record) = bundle_of(&world, 3);
+    assert!(later_life == life && later_record > record, "{record} and {later_record}");
+
+    let known = |world: &mut World, device: usize, record: u64| {
+        world.engine(device).snapshot().seen.novelty(&noor, life, record) == Novelty::Known
+    };
+    // Eli hears of the removal, and no bundle gets through to it.
+    let link = world.connect(0, 2);
+    while let Some(flying) = world.flying.pop_front() {
+        if !matches!(kind(&flying), Kind::Bundle(_)) {
+            world.arrive(&flying);
+        }
+    }
+    assert!(world.engine(2).snapshot().screening.removed.contains_key(&noor));
+    assert!(!known(&mut world, 2, record) && !known(&mut world, 2, later_record));
+    let say = |world: &mut World, kind: &Kind| {
+        let frame = oob_proto::Message::encode_to_vec(&Frame::new(kind.clone()));
+        world.arrive(&Flying { from: 0, to: 2, link, frame });
+    };
+    say(&mut world, &later);
+    assert!(!known(&mut world, 2, later_record), "above the cut");
+    say(&mut world, &first);
+    assert!(known(&mut world, 2, record), "below the cut");
+    say(&mut world, &later);
+    assert!(!known(&mut world, 2, later_record), "above the cut");
+    assert!(world.links.contains_key(&link), "Dana only passed them on");
+    let to = world.member(3);
+    let text = oob_engine::model::Text::parse("too late").unwrap();
+    let sent = world.command(2, Command::Send { to, text });
+    assert!(matches!(sent, Err(CommandError::NoKeys { .. })), "{sent:?}");
+    // The control: to who has not heard of the removal the later one is as good as any.
+    assert!(known(&mut world, 1, later_record));
 }
 
 #[test]
