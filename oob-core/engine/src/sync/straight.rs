@@ -111,3 +111,42 @@ impl Straight {
         self.due.first().map(|(at, ..)| *at)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(seq: u64) -> RecordRef {
+        RecordRef { device: DeviceId::from([1; 32]), incarnation: Incarnation(1), seq }
+    }
+
+    #[test]
+    fn no_more_is_kept_back_than_the_bound_and_what_is_done_makes_room() {
+        let mut straight = Straight::default();
+        let (sam, rosa) = (DeviceId::from([2; 32]), DeviceId::from([3; 32]));
+        let kept = (1..=20_000).filter(|seq| straight.keep(&of(*seq), &sam, true, 7)).count();
+        assert_eq!(kept, 16_384);
+        assert_eq!(straight.kept_from(&rosa)[&Incarnation(1)].iter().next(), Some((1, 16_384)));
+        assert!(straight.kept_from(&sam).is_empty(), "it is given what is for it");
+        straight.settle(|_, seq| seq > 16_000);
+        assert!(straight.keep(&of(20_001), &rosa, true, 8));
+        assert_eq!(straight.take_of(&sam).len(), 384);
+        assert_eq!(straight.take_of(&sam).len(), 0);
+        assert_eq!(straight.due_ms(), Some(508));
+    }
+
+    #[test]
+    fn what_its_addressee_has_waits_on_and_what_it_has_not_is_due_once() {
+        let mut straight = Straight::default();
+        let sam = DeviceId::from([2; 32]);
+        (1..=2).for_each(|seq| assert!(straight.keep(&of(seq), &sam, true, 0)));
+        assert!(straight.keep(&of(3), &sam, false, 0), "a receipt");
+        let has = |_: &DeviceId, _, seq| seq == 1;
+        assert!(straight.take_due(499, has).is_empty());
+        assert_eq!(straight.take_due(500, has), [(Incarnation(1), 2)]);
+        assert!(straight.take_due(999, has).is_empty());
+        assert!(straight.take_due(1_000, has).is_empty(), "it has it still");
+        assert_eq!(straight.take_due(1_500, |_, _, _| false), [(Incarnation(1), 1)]);
+        assert_eq!(straight.due_ms(), Some(6_000));
+    }
+}
