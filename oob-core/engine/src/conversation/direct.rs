@@ -28,6 +28,9 @@ const LAST_SHOWN_MS: u64 = 253_402_300_799_999;
 /// Messages looked at to tell which were read.
 const READ_SEARCH: usize = 4_096;
 
+/// Of these, looked at together.
+const READ_PAGE: usize = 64;
+
 /// Messages looked at, the newest first, to find those a device lacks that lost its ratchets: each that is sealed again is
 /// part of one batch, and half a minute of writing is more than anybody has open with one person.
 const SEALED_AGAIN: usize = 4_096;
@@ -410,9 +413,16 @@ impl Direct<'_> {
         let mut changed = Vec::new();
         let mut next = u64::MAX;
         let mut looked = 0usize;
+        // Each record that is looked at is opened. Most receipts are of the last messages, and of few.
+        let span = newly.iter().chain(newly_read.iter());
+        let span = span.fold(1u64, |sum, (first, last)| {
+            sum.saturating_add(last.saturating_sub(first)).saturating_add(1)
+        });
+        let mut most = usize::try_from(span).unwrap_or(READ_PAGE).min(READ_PAGE);
         'search: while next > 0 && looked < READ_SEARCH {
-            let page =
-                cx.store.scan(&stored::messages(conversation), ..=next, Order::Descending, 64)?;
+            let bag = stored::messages(conversation);
+            let page = cx.store.scan(&bag, ..=next, Order::Descending, most)?;
+            most = READ_PAGE;
             let Some((last, _)) = page.last() else { break };
             next = last.saturating_sub(1);
             looked = looked.saturating_add(page.len());

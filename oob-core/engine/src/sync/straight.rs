@@ -13,6 +13,10 @@ const MESSAGE_MS: u64 = 500;
 /// there is something new.
 const RECEIPT_MS: u64 = 6_000;
 
+/// What the addressee says that it has is given to others after this time all the same: by then the proof that it was opened is
+/// here, which goes out within thirty seconds, or its word was a lie.
+const LONGEST_MS: u64 = 40_000;
+
 /// So many are kept from others at most: what ten thousand a second make of messages, and three times that. One more goes to
 /// everybody at once.
 const MOST: usize = 16_384;
@@ -29,6 +33,8 @@ struct Waiting {
     to: DeviceId,
     due_ms: u64,
     wait_ms: u64,
+    /// Given to everybody then, whatever its addressee says.
+    until_ms: u64,
 }
 
 impl Straight {
@@ -44,7 +50,9 @@ impl Straight {
             return false;
         }
         let wait_ms = if message { MESSAGE_MS } else { RECEIPT_MS };
-        self.put(of.incarnation, of.seq, Waiting { to: *to, due_ms: 0, wait_ms }, now_ms);
+        let until_ms = now_ms.saturating_add(LONGEST_MS);
+        let waiting = Waiting { to: *to, due_ms: 0, wait_ms, until_ms };
+        self.put(of.incarnation, of.seq, waiting, now_ms);
         true
     }
 
@@ -73,7 +81,7 @@ impl Straight {
         of
     }
 
-    /// Takes what has waited long enough. What its addressee `has` waits on: nobody else needs it, as long as it is there.
+    /// Takes what has waited long enough. What its addressee `has` waits on, for a while: nobody else needs it.
     pub(crate) fn take_due(
         &mut self,
         now_ms: u64,
@@ -83,7 +91,7 @@ impl Straight {
         while let Some((_, life, seq)) = self.due.first().copied().filter(|(at, ..)| *at <= now_ms)
         {
             let Some(waiting) = self.forget(life, seq) else { break };
-            match has(&waiting.to, life, seq) {
+            match now_ms < waiting.until_ms && has(&waiting.to, life, seq) {
                 true => self.put(life, seq, waiting, now_ms),
                 false => due.push((life, seq)),
             }
@@ -109,5 +117,48 @@ impl Straight {
     /// When the next has waited long enough, in `Now::mono_ms`.
     pub(crate) fn due_ms(&self) -> Option<u64> {
         self.due.first().map(|(at, ..)| *at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(seq: u64) -> RecordRef {
+        RecordRef { device: DeviceId::from([1; 32]), incarnation: Incarnation(1), seq }
+    }
+
+    #[test]
+    fn no_more_is_kept_back_than_the_bound_and_what_is_done_makes_room() {
+        let mut straight = Straight::default();
+        let (sam, rosa) = (DeviceId::from([2; 32]), DeviceId::from([3; 32]));
+        let kept = (1..=20_000).filter(|seq| straight.keep(&of(*seq), &sam, true, 7)).count();
+        assert_eq!(kept, 16_384);
+        assert_eq!(straight.kept_from(&rosa)[&Incarnation(1)].iter().next(), Some((1, 16_384)));
+        assert!(straight.kept_from(&sam).is_empty(), "it is given what is for it");
+        straight.settle(|_, seq| seq > 16_000);
+        assert!(straight.keep(&of(20_001), &rosa, true, 8));
+        assert_eq!(straight.take_of(&sam).len(), 384);
+        assert_eq!(straight.take_of(&sam).len(), 0);
+        assert_eq!(straight.due_ms(), Some(508));
+    }
+
+    #[test]
+    fn what_its_addressee_has_waits_on_and_what_it_has_not_is_due_once() {
+        let mut straight = Straight::default();
+        let sam = DeviceId::from([2; 32]);
+        (1..=2).for_each(|seq| assert!(straight.keep(&of(seq), &sam, true, 0)));
+        assert!(straight.keep(&of(3), &sam, false, 0), "a receipt");
+        let has = |_: &DeviceId, _, seq| seq == 1;
+        assert!(straight.take_due(499, has).is_empty());
+        assert_eq!(straight.take_due(500, has), [(Incarnation(1), 2)]);
+        assert!(straight.take_due(999, has).is_empty());
+        assert!(straight.take_due(1_000, has).is_empty(), "it has it still");
+        assert_eq!(straight.take_due(1_500, |_, _, _| false), [(Incarnation(1), 1)]);
+        assert_eq!(straight.due_ms(), Some(6_000));
+        // Whoever says that it has everything keeps nothing from others for ever.
+        let says_so = |_: &DeviceId, _, _| true;
+        let given = (6_000..=60_000).find(|now| !straight.take_due(*now, says_so).is_empty());
+        assert_eq!(given, Some(42_000));
     }
 }

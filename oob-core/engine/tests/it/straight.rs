@@ -64,6 +64,11 @@ fn ten_texts_to_ten_neighbours_are_ten_envelopes() {
     world.rest();
     world.rest();
     assert_eq!(envelopes(&world, before), (30, 30));
+    let proofs = world.wire[before..].iter().filter(|flying| {
+        matches!(Frame::read(&flying.frame).unwrap().kind, Some(Kind::Release(_)))
+    });
+    let proofs = proofs.count();
+    assert!(proofs <= 60, "{proofs} proofs: none for those who never had it");
     let known = world.engine(0).inventory();
     for device in 0..=10 {
         assert_eq!(world.engine(device).snapshot().held, 0, "device {device}");
