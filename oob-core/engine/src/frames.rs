@@ -487,13 +487,13 @@ impl State {
         let acked =
             self.with_direct(|direct, _| direct.take_ack(cx, from, ack)).transpose()?.flatten();
         let Some(acked) = acked else { return Ok(()) };
-        self.outbox.settle(cx.store, &from.id, |pending| {
-            let Carries::Message { conversation, life, body_seq, .. } = pending.carries else {
+        self.outbox.received(cx.store, &from.id, |carries| {
+            let Carries::Message { conversation, life, body_seq, .. } = carries else {
                 return false;
             };
-            life == acked.life
-                && conversation == acked.conversation
-                && acked.delivered.contains(body_seq)
+            *life == acked.life
+                && *conversation == acked.conversation
+                && acked.delivered.contains(*body_seq)
         });
         Ok(())
     }

@@ -285,11 +285,19 @@ impl State {
     }
 
     fn is_behind(&mut self, bundle_floor: u64) {
+        #[cfg(feature = "sim")]
+        if self.rig.faults.same_life {
+            return;
+        }
         let bundle_floor = self.behind.map_or(0, |known| known.bundle_floor).max(bundle_floor);
         self.behind = Some(Behind { bundle_floor, overtaken: false });
     }
 
     fn is_overtaken(&mut self, bundle_floor: u64) {
+        #[cfg(feature = "sim")]
+        if self.rig.faults.same_life {
+            return;
+        }
         match &mut self.behind {
             Some(known) => known.bundle_floor = known.bundle_floor.max(bundle_floor),
             None => self.behind = Some(Behind { bundle_floor, overtaken: true }),

@@ -55,6 +55,8 @@ pub(crate) struct Pending {
     pub(crate) since_ms: u64,
     /// What its proof of being opened must hash to.
     pub(crate) release: [u8; 16],
+    /// It is a first flight: nothing else of its channel opens without it.
+    pub(crate) opens: bool,
     batch: u64,
 }
 
@@ -75,6 +77,12 @@ pub(crate) enum Carries {
 }
 
 impl Carries {
+    /// Nothing that is still wanted, in an envelope that opens a channel; like a receipt that does so it names no
+    /// conversation.
+    fn opening() -> Self {
+        Self::Ack { conversation: ConversationId::from([0; 16]), life: Incarnation(0) }
+    }
+
     pub(crate) fn is_message(&self) -> bool {
         matches!(self, Self::Message { .. })
     }
@@ -99,9 +107,12 @@ impl Outbox {
             for (batch, bytes) in page {
                 let raw: wire::StoredOutbox = stored::decode(&bytes, "outbox")?;
                 let mut left = 0usize;
-                for pending in Pending::all(&raw.items, batch) {
+                for mut pending in Pending::all(&raw.items, batch) {
                     if is_done(&pending.carries) {
-                        continue;
+                        if !pending.opens {
+                            continue;
+                        }
+                        pending.carries = Carries::opening();
                     }
                     left = left.saturating_add(1);
                     let message = u64::from(pending.carries.is_message());
@@ -181,6 +192,26 @@ impl Outbox {
             }
         }
         settled
+    }
+
+    /// Takes away the messages of which a device's receipt came. One whose envelope opens a channel stays until that envelope
+    /// arrived: where it was sealed again the receipt may be for the one before, and nothing else of the channel opens
+    /// without it. It is a message no more.
+    pub(crate) fn received(
+        &mut self,
+        store: &mut Store,
+        device: &DeviceId,
+        is: impl Fn(&Carries) -> bool,
+    ) {
+        self.settle(store, device, |pending| !pending.opens && is(&pending.carries));
+        let Some(owed) = self.by_device.get_mut(device) else { return };
+        let opening = owed.pending.iter_mut().filter(|pending| pending.opens);
+        for pending in opening.filter(|pending| is(&pending.carries)) {
+            let message = u64::from(pending.carries.is_message());
+            self.messages = self.messages.saturating_sub(message);
+            owed.messages = owed.messages.saturating_sub(message);
+            pending.carries = Carries::opening();
+        }
     }
 
     /// Takes away everything owed to anybody.
@@ -301,7 +332,8 @@ impl Pending {
             incarnation: Incarnation(item.incarnation),
             carries,
             since_ms: item.since_ms,
-            release: head.map_or([0; 16], |head| head.release),
+            release: head.as_ref().map_or([0; 16], |head| head.release),
+            opens: head.is_some_and(|head| head.first_flight),
             batch,
         }
     }
@@ -311,6 +343,38 @@ impl Pending {
 mod tests {
     use super::*;
     use rand::{SeedableRng, rngs::StdRng};
+
+    /// A device that was put back is sent again what it has no receipt for. When the receipt came after all, for the envelope
+    /// before, the new one was owed no more; it opened the channel, and nothing sent in that ever opened.
+    #[test]
+    fn what_opens_a_channel_is_owed_until_it_arrives_whatever_it_brings() {
+        let mut store = Store::in_memory(StdRng::seed_from_u64(1)).unwrap();
+        let device = DeviceId::from([2; 32]);
+        let item = |seq, first_flight| {
+            let class = oob_crypto::envelope::Class::for_len(1).unwrap();
+            let life = oob_crypto::envelope::Life::ThreeWeeks;
+            let head = Head { first_flight, class, life, tag: [seq; 16], release: [seq; 16] };
+            let envelope = wire::Envelope { head: head.to_bytes().to_vec(), ..Default::default() };
+            let (seq, envelope) = (u64::from(seq), envelope.encode_to_vec());
+            wire::StoredOutboxItem { seq, body_seq: seq, envelope, ..Default::default() }
+        };
+        let mut outbox = Outbox::default();
+        outbox.push(&device, item(1, true));
+        outbox.push(&device, item(2, false));
+        outbox.save_fresh(&mut store);
+        store.commit().unwrap();
+        assert_eq!(outbox.messages(), 2);
+        outbox.received(&mut store, &device, Carries::is_message);
+        store.commit().unwrap();
+        let owed = |outbox: &Outbox| outbox.all().map(|(_, of)| of.seq).collect::<Vec<_>>();
+        assert_eq!((owed(&outbox), outbox.messages()), (vec![1], 0));
+        let mut again = Outbox::default();
+        again.load(&store, &device, Carries::is_message).unwrap();
+        assert_eq!((owed(&again), again.messages()), (vec![1], 0), "over a start too");
+        let opening = *again.all().next().unwrap().1;
+        again.settle(&mut store, &device, |pending| *pending == opening);
+        assert!(owed(&again).is_empty(), "its proof ends it");
+    }
 
     /// A batch stays in the store until none of it is owed: what of it was received came back as owed with a start.
     #[test]

@@ -22,6 +22,8 @@ pub struct Faults {
     pub believe_gone: bool,
     /// Nobody looks at the signature of an envelope.
     pub no_signature_check: bool,
+    /// A device that is put back goes on in the life it was in, whatever its neighbours show it.
+    pub same_life: bool,
 }
 
 /// What an honest world must never see, counted.

@@ -23,8 +23,9 @@ Usage: sim [OPTIONS]
   --messages N      messages that are tried at least [default: 1400]
   --hostile N       hostile devices in each seed, or `drawn`: none to two, as the seed has it [default: 0]
   --vice NAME       the one thing they do: flood, replay, equivocate, withhold, reseal, forge, lie, past or future
+  --restores N      devices put back to a copy they made minutes before, or `drawn`: none to two [default: 0]
   --jobs N          how many seeds run at a time [default: as many as there are cores]
-  --control NAME    take a safeguard away: duplicates, durable, repair, gone or signatures
+  --control NAME    take a safeguard away: duplicates, durable, repair, gone, signatures or life
   --trace           print every step of the first seed and stop
   --json            one line of JSON on stdout
   --help            this text
@@ -56,6 +57,7 @@ struct Sums {
     partitions: u64,
     crashes: u64,
     leaves: u64,
+    restores: u64,
     lines: u64,
     frames: u64,
     bytes: u64,
@@ -151,6 +153,10 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Option<Asked>, String> {
                 let vice = Vice::parse(&name).ok_or_else(|| format!("no vice {name}"))?;
                 asked.settings.vice = Some(vice);
             }
+            "--restores" => {
+                let many = value()?;
+                asked.settings.restores = if many == "drawn" { None } else { Some(size(many)?) };
+            }
             "--jobs" => asked.jobs = size(value()?)?,
             "--control" => {
                 let name = value()?;
@@ -158,6 +164,9 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Option<Asked>, String> {
                 if matches!(name.as_str(), "gone" | "signatures") {
                     // What only hostile members would use.
                     asked.settings.hostile = None;
+                }
+                if name == "life" {
+                    asked.settings.restores = Some(2);
                 }
                 asked.control = Some(name);
             }
@@ -180,8 +189,9 @@ fn faults(name: &str) -> Result<Faults, String> {
         "repair" => Ok(Faults { no_repair: true, ..none }),
         "gone" => Ok(Faults { believe_gone: true, ..none }),
         "signatures" => Ok(Faults { no_signature_check: true, ..none }),
+        "life" => Ok(Faults { same_life: true, ..none }),
         other => Err(format!(
-            "no control {other}: there are duplicates, durable, repair, gone and signatures"
+            "no control {other}: there are duplicates, durable, repair, gone, signatures and life"
         )),
     }
 }
@@ -198,7 +208,12 @@ fn progress(done: u64, all: u64, violations: u64) {
 
 fn complain(asked: &Asked, report: &SeedReport) {
     let Some(violation) = &report.violation else { return };
-    let Settings { nodes, minutes, messages, hostile, vice, .. } = asked.settings;
+    let Settings { nodes, minutes, messages, hostile, vice, restores, .. } = asked.settings;
+    let restores = match restores {
+        None => " --restores drawn".to_owned(),
+        Some(0) => String::new(),
+        Some(many) => format!(" --restores {many}"),
+    };
     let hostile = match hostile {
         None => " --hostile drawn".to_owned(),
         Some(0) => String::new(),
@@ -208,7 +223,7 @@ fn complain(asked: &Asked, report: &SeedReport) {
     let control = asked.control.as_ref().map(|name| format!(" --control {name}"));
     eprintln!(
         "\nseed {}: at {}.{:03} s, person {}: {}\nrepeat it: cargo run --release -p oob-engine --features sim \
-         --bin sim -- --seeds 1 --first-seed {} --nodes {nodes} --minutes {minutes} --messages {messages}{}{}{}",
+         --bin sim -- --seeds 1 --first-seed {} --nodes {nodes} --minutes {minutes} --messages {messages}{}{}{restores}{}",
         report.seed,
         violation.at_ms / 1_000,
         violation.at_ms % 1_000,
@@ -232,6 +247,7 @@ impl Sums {
         self.partitions += report.partitions;
         self.crashes += report.crashes;
         self.leaves += report.leaves;
+        self.restores += report.restores;
         self.lines += report.lines;
         self.frames += report.frames;
         self.bytes += report.bytes;
@@ -256,7 +272,7 @@ impl Sums {
         let deeds = deeds.collect::<Vec<_>>().join(",");
         println!(
             "{{\"seeds\":{},\"messages\":{},\"partitions\":{},\"crashes\":{},\"violations\":{},\
-             \"first_bad_seed\":{first},\"least_messages\":{},\"alerts\":{},\"removals\":{},\"leaves\":{},\"lines\":{},\"frames\":{},\
+             \"first_bad_seed\":{first},\"least_messages\":{},\"alerts\":{},\"removals\":{},\"leaves\":{},\"restores\":{},\"lines\":{},\"frames\":{},\
              \"bytes\":{},\"lost\":{},\"hostile\":{},\"hostile_seeds\":{},\"deeds\":{{{deeds}}},\"steps\":{},\"run_twice\":{},\"ms\":{ms},\"ms_per_seed\":{}}}",
             self.seeds,
             self.messages,
@@ -267,6 +283,7 @@ impl Sums {
             self.alerts,
             self.removals,
             self.leaves,
+            self.restores,
             self.lines,
             self.frames,
             self.bytes,
@@ -291,10 +308,11 @@ impl Sums {
         println!("alerts       {}, {} devices taken out", self.alerts, self.removals);
         println!("partitions   {} ({:.1} a seed)", self.partitions, each(self.partitions));
         println!(
-            "crashes      {} ({:.1} a seed), {} left and came back",
+            "crashes      {} ({:.1} a seed), {} left and came back, {} were put back to a copy",
             self.crashes,
             each(self.crashes),
-            self.leaves
+            self.leaves,
+            self.restores
         );
         println!("lines        {} ({:.0} a seed)", self.lines, each(self.lines));
         println!("frames       {} ({} MiB), {lost:.1} % lost", self.frames, self.bytes >> 20);

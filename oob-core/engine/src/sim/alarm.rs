@@ -30,7 +30,12 @@ pub(super) struct Alarms {
     asked: BTreeSet<(usize, usize, Option<String>)>,
     /// Who may have said anything.
     pub(super) hostile: BTreeSet<usize>,
+    /// Answers that their own author may have forgotten: which alert, whose.
+    loose: BTreeSet<(usize, usize)>,
 }
+
+/// Which alerts one node was told of, and what it had answered, at a moment it may be put back to.
+pub(super) struct AlarmMark(Vec<(bool, Option<Option<String>>)>);
 
 impl Alarms {
     /// Notes what the admin is about to alert everybody of.
@@ -128,6 +133,25 @@ impl Alarms {
             .collect()
     }
 
+    /// Notes what a node was told so far.
+    pub(super) fn mark(&self, node: usize) -> AlarmMark {
+        let of = |alarm: &Alarm| (alarm.told.contains(&node), alarm.answers.get(&node).cloned());
+        AlarmMark(self.all.iter().map(of).collect())
+    }
+
+    /// A node was put back: it is told again of what came since, and may not know what it answered since.
+    pub(super) fn put_back(&mut self, node: usize, mark: &AlarmMark) {
+        for (place, alarm) in self.all.iter_mut().enumerate() {
+            let (told, answered) = mark.0.get(place).cloned().unwrap_or_default();
+            if !told {
+                alarm.told.remove(&node);
+            }
+            if alarm.answers.get(&node) != answered.as_ref() {
+                self.loose.insert((place, node));
+            }
+        }
+    }
+
     /// Notes what a person is about to answer.
     pub(super) fn answers(&mut self, place: usize, node: usize, answer: Option<String>) {
         self.asked.insert((place, node, answer));
@@ -149,10 +173,10 @@ impl Alarms {
             let acks: BTreeMap<usize, Option<String>> = acks
                 .into_iter()
                 .filter_map(|ack| Some((*members.get(&ack.member)?, ack.answer)))
-                .filter(|(by, _)| !but.contains(by))
+                .filter(|(by, _)| !but.contains(by) && !self.loose.contains(&(place, *by)))
                 .collect();
             let mut expected = alarm.answers.clone();
-            expected.retain(|by, _| !but.contains(by));
+            expected.retain(|by, _| !but.contains(by) && !self.loose.contains(&(place, *by)));
             ensure(acks == expected, || {
                 format!("alert {place} was answered {acks:?}, expected {expected:?}")
             })?;

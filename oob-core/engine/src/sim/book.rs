@@ -1,13 +1,13 @@
 //! What was said, and what each node was told of it: every promise is checked against this book.
 
-use super::alarm::Alarms;
+use super::alarm::{AlarmMark, Alarms};
 use crate::{
     Engine,
     effect::{Answer, CommandError},
     event::{Event, Numbered},
     model::{Message, MessageState},
 };
-use oob_proto::{ConversationId, MemberId, MessageId};
+use oob_proto::{ConversationId, Incarnation, MemberId, MessageId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Something that must never happen, and did.
@@ -34,18 +34,26 @@ struct Said {
     refused: bool,
     /// Its number in the addressee's history, once the addressee was told.
     arrived: Option<u64>,
+    /// The lives it was written in, of those the addressee was shown it in: more than one of hostile authors only.
+    shown: BTreeSet<Incarnation>,
     /// The furthest the author was told.
     state: MessageState,
+    /// Its author was put back to before it wrote this: nobody owes it any more.
+    forgotten: bool,
+    /// Its addressee was put back to before it had this.
+    missed: bool,
+    /// Its addressee was put back to before it marked this as read.
+    was_read: bool,
 }
 
 /// One conversation as one node was told it.
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct Thread {
     id: Option<ConversationId>,
-    /// By number less one, which message.
-    messages: Vec<usize>,
-    /// The newest of the other's.
-    newest: Option<usize>,
+    /// By number less one, which message and under which id.
+    messages: Vec<(usize, MessageId)>,
+    /// The newest of the other's, by the life it was written in.
+    newest: BTreeMap<Incarnation, usize>,
     /// The person asked to have everything up to here marked as read.
     read: u64,
 }
@@ -63,6 +71,20 @@ pub(super) struct Book {
     pub(super) removed: Option<usize>,
     /// Whose devices are hostile: nothing is promised to them, nor of what they write but that it is not altered.
     pub(super) hostile: BTreeSet<usize>,
+    /// Of these, those that began another life. It may be their second in a minute, and then what they lack is sealed again
+    /// behind what is new; and of what they wrote themselves they may have put something else in the place of a part.
+    pub(super) renewed: BTreeSet<usize>,
+    /// Who was put back to a copy.
+    were_put_back: BTreeSet<usize>,
+}
+
+/// What the book says of one node at a moment it may be put back to.
+pub(super) struct Mark {
+    /// By message of its own, the furthest it was told.
+    states: BTreeMap<usize, MessageState>,
+    /// By partner.
+    threads: BTreeMap<usize, Thread>,
+    alarms: AlarmMark,
 }
 
 pub(super) type Checked = Result<(), String>;
@@ -94,7 +116,11 @@ impl Book {
             id: None,
             refused: false,
             arrived: None,
+            shown: BTreeSet::new(),
             state: MessageState::Stored,
+            forgotten: false,
+            missed: false,
+            was_read: false,
         });
         (place, text)
     }
@@ -107,14 +133,15 @@ impl Book {
     ) -> Checked {
         let said = &mut self.said[place];
         match reply {
-            Ok(Answer::Sent { .. }) if self.hostile.contains(&said.from) => Ok(()),
             Ok(Answer::Sent { message, number, .. }) => {
                 ensure(said.id == Some(*message), || {
                     format!("message {place} was acknowledged and its event has not come")
                 })?;
                 let thread = self.threads.get(&(said.from, said.to));
                 let at = thread.and_then(|thread| thread.messages.get(index(*number)));
-                ensure(at == Some(&place), || format!("message {place} has another number"))
+                ensure(at == Some(&(place, *message)), || {
+                    format!("message {place} has another number")
+                })
             }
             Ok(other) => Err(format!("message {place} was answered by {other:?}")),
             Err(_) => {
@@ -168,22 +195,16 @@ impl Book {
         }
     }
 
-    /// A hostile device may be told anything, but for what was written behind its removal.
+    /// A hostile device runs a genuine engine: what it is told of messages must be so. Its alerts and receipts may be about
+    /// what it forged itself; of alerts that were raised before it was removed nothing is promised to it.
     fn told_to_hostile(&mut self, node: usize, event: &Event) -> Checked {
-        if let Event::Alert(alert) = event {
-            return self.alarms.told_to_hostile(node, self.removed == Some(node), alert);
+        match event {
+            Event::Alert(alert) => {
+                self.alarms.told_to_hostile(node, self.removed == Some(node), alert)
+            }
+            Event::Message(message) => self.message(node, message),
+            _ => Ok(()),
         }
-        let Event::Message(message) = event else { return Ok(()) };
-        let place = place_of(&message.text).filter(|place| *place < self.said.len());
-        let Some(said) = place.and_then(|place| self.said.get_mut(place)) else { return Ok(()) };
-        if node == said.from {
-            said.id = Some(message.id);
-            self.by_id.extend(place.map(|place| (message.id, place)));
-        }
-        let place = place.unwrap_or_default();
-        ensure(!(said.behind_removal && self.removed == Some(node)), || {
-            format!("message {place} was read by a device that had been removed")
-        })
     }
 
     fn message(&mut self, node: usize, message: &Message) -> Checked {
@@ -201,12 +222,16 @@ impl Book {
             said.to
         } else {
             ensure(node == said.to, || format!("message {place} was shown to somebody else"))?;
-            // Whose own forgeries make it begin another life writes again what nobody vouched for.
+            // Whose own forgeries make it begin another life writes again, with new ids, what nobody vouched for.
             let hostile = self.hostile.contains(&said.from);
-            ensure(hostile || said.arrived.is_none(), || {
+            let again = !said.shown.insert(message.id.incarnation());
+            ensure(!again && (hostile || said.arrived.is_none()), || {
                 format!("message {place} was shown twice")
             })?;
             ensure(said.id.is_some(), || format!("message {place} left before it was durable"))?;
+            ensure(hostile || said.id == Some(message.id), || {
+                format!("message {place} was shown under another id")
+            })?;
             ensure(!(said.behind_removal && self.removed == Some(node)), || {
                 format!("message {place} was read by a device that had been removed")
             })?;
@@ -222,11 +247,15 @@ impl Book {
             let (found, expected) = (message.number, thread.messages.len() + 1);
             format!("message {place} has number {found}, expected {expected}")
         })?;
-        thread.messages.push(place);
+        thread.messages.push((place, message.id));
         if node == said.to {
-            let before = thread.newest.replace(place);
-            let hostile = self.hostile.contains(&said.from);
-            ensure(hostile || before.is_none_or(|before| before < place), || {
+            // What was written before another life began may arrive behind what was written in it.
+            let before = thread.newest.insert(message.id.incarnation(), place);
+            let in_order = before.is_none_or(|before| before < place);
+            // What both forgot, one that it had it, the other that it was told so, comes again when it comes.
+            let late = said.missed && self.were_put_back.contains(&said.from);
+            let renewed = [node, said.from].iter().any(|end| self.renewed.contains(end));
+            ensure(in_order || late || renewed, || {
                 format!("message {place} was shown behind a later one: {before:?}")
             })?;
         }
@@ -242,11 +271,12 @@ impl Book {
         said.state = state;
         let hostile = self.hostile.contains(&said.to);
         if !hostile && matches!(state, MessageState::Delivered | MessageState::Read) {
-            let arrived = said.arrived.ok_or_else(|| {
+            ensure(said.arrived.is_some() || said.missed, || {
                 format!("message {place} is {state}, and its addressee does not have it")
             })?;
             let read = self.threads.get(&(said.to, said.from)).map_or(0, |thread| thread.read);
-            ensure(state == MessageState::Delivered || arrived <= read, || {
+            let was_read = said.was_read || said.arrived.is_some_and(|arrived| arrived <= read);
+            ensure(state == MessageState::Delivered || was_read, || {
                 format!("message {place} is read, and nobody read it")
             })?;
         }
@@ -269,6 +299,48 @@ impl Book {
         thread.read = thread.read.max(up_to);
     }
 
+    /// Notes what a node was told so far.
+    pub(super) fn mark(&self, node: usize) -> Mark {
+        let own = (0..).zip(&self.said).filter(|(_, said)| said.from == node && said.id.is_some());
+        let threads = self.threads.range((node, 0)..(node + 1, 0));
+        Mark {
+            states: own.map(|(place, said)| (place, said.state)).collect(),
+            threads: threads.map(|((_, to), thread)| (*to, thread.clone())).collect(),
+            alarms: self.alarms.mark(node),
+        }
+    }
+
+    /// A node was put back to what a mark says. What it had been shown since and receipted stays lost; what it had not
+    /// comes once more; what it wrote since may still arrive, and is not its own any more.
+    pub(super) fn put_back(&mut self, node: usize, mark: Mark) {
+        self.were_put_back.insert(node);
+        for (place, said) in (0..).zip(&mut self.said) {
+            if said.from == node {
+                match mark.states.get(&place) {
+                    Some(state) => said.state = *state,
+                    None => {
+                        said.forgotten = true;
+                        self.by_id.retain(|_, of| *of != place);
+                    }
+                }
+            } else if let Some(arrived) = said.arrived.filter(|_| said.to == node) {
+                let kept = mark.threads.get(&said.from);
+                let kept =
+                    kept.is_some_and(|kept| kept.messages.iter().any(|(of, _)| *of == place));
+                let now = self.threads.get(&(node, said.from)).map_or(0, |thread| thread.read);
+                said.was_read |= arrived <= now;
+                if !kept {
+                    (said.arrived, said.missed) = (None, true);
+                    said.shown.clear();
+                }
+            }
+        }
+        self.threads.retain(|(of, _), _| *of != node);
+        let threads = mark.threads.into_iter();
+        self.threads.extend(threads.map(|(partner, thread)| ((node, partner), thread)));
+        self.alarms.put_back(node, &mark.alarms);
+    }
+
     /// Compares what a node has with what it was told: nothing less, nothing more, in the same order.
     pub(super) fn compare(&self, node: usize, engine: &Engine) -> Checked {
         let history = engine.history();
@@ -284,7 +356,8 @@ impl Book {
                 .map_err(|error| error.to_string())?;
             let places: Vec<Option<usize>> =
                 messages.iter().map(|message| place_of(&message.text)).collect();
-            let told: Vec<Option<usize>> = thread.messages.iter().copied().map(Some).collect();
+            let told: Vec<Option<usize>> =
+                thread.messages.iter().map(|(place, _)| Some(*place)).collect();
             ensure(places == told, || {
                 let missing: Vec<_> = told.iter().filter(|place| !places.contains(place)).collect();
                 format!(
@@ -293,11 +366,15 @@ impl Book {
                     told.len()
                 )
             })?;
-            for (message, place) in messages.iter().zip(&thread.messages) {
+            for (message, (place, id)) in messages.iter().zip(&thread.messages) {
                 let said = &self.said[*place];
                 ensure(message.text == said.text, || format!("message {place} was altered"))?;
-                ensure(Some(message.id) == said.id, || format!("message {place} has another id"))?;
-                ensure(node != said.from || message.state >= said.state, || {
+                // In another life it writes again what nobody vouched for, under other ids.
+                let anew = node == said.from && self.hostile.contains(&node);
+                let same =
+                    message.id == *id || (anew && message.id.incarnation() != id.incarnation());
+                ensure(same, || format!("message {place} has another id"))?;
+                ensure(anew || node != said.from || message.state >= said.state, || {
                     format!("message {place} is {}, told {}", message.state, said.state)
                 })?;
             }
@@ -309,12 +386,15 @@ impl Book {
     pub(super) fn complete(&self) -> Result<(), (usize, String)> {
         let counts = |said: &&Said| {
             let ends = [said.from, said.to];
-            !ends.iter().any(|end| Some(*end) == self.removed || self.hostile.contains(end))
+            let out = |end: &usize| Some(*end) == self.removed || self.hostile.contains(end);
+            !said.forgotten && !ends.iter().any(out)
         };
         for said in self.said.iter().filter(counts) {
             let place = place_of(&said.text).unwrap_or_default();
             let known = said.id.is_some();
             match (known, said.arrived) {
+                // It had told its author that it has it; asking for it again is not built.
+                (true, None) if said.missed && said.state >= MessageState::Delivered => {}
                 (true, None) => {
                     return Err((said.to, format!("message {place} of {} was lost", said.from)));
                 }

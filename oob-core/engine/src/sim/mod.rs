@@ -6,6 +6,7 @@
 //! world   the queue of events by (time, number), the nodes, the lines between them
 //! book    what was said and what each node was told: every promise is checked against it
 //! foe     which devices are hostile; mischief: what they say and forge
+//! restore devices put back to a copy; ledger: no number and no key is used for two envelopes
 //! run     one seed, its report; some seeds twice, to see that a seed repeats itself
 //! ```
 //!
@@ -23,11 +24,13 @@ mod book;
 mod dice;
 mod foe;
 mod forger;
+mod ledger;
 mod lines;
 mod mischief;
 mod node;
 mod people;
 mod probe;
+mod restore;
 mod run;
 mod story;
 mod trace;

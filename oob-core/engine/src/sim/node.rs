@@ -10,7 +10,7 @@ use crate::{
 };
 use oob_crypto::envelope::{Claim, EnvelopeError, signed_bytes, verify_origin};
 use oob_proto::{
-    DeviceId, EnvelopeId, MemberId, TransportKey,
+    DeviceId, EnvelopeId, Incarnation, MemberId, TransportKey,
     wire::{self, Frame, frame::Kind},
 };
 use oob_store::{Passphrase, backend::CrashDisk};
@@ -58,6 +58,10 @@ pub(super) struct Node {
     pub(super) tickets: u64,
     /// What makes it hostile, if it is.
     pub(super) foe: Option<Foe>,
+    /// The life its engine is in.
+    pub(super) life: Incarnation,
+    /// It began another life since it was last told of anything: the numbers of events leap then.
+    pub(super) leaps: bool,
 }
 
 /// Signatures of envelopes that were found good, by a hash of what was signed, the key and the signature: the same bytes
@@ -118,6 +122,7 @@ pub(super) fn passphrase() -> Passphrase {
 impl Node {
     pub(super) fn new(engine: Engine, disk: CrashDisk, ahead_ms: i64) -> Self {
         let snapshot = engine.snapshot();
+        let life = engine.inside().life.incarnation;
         Self {
             key: snapshot.me.transport,
             device: snapshot.me.device,
@@ -136,7 +141,27 @@ impl Node {
             doom: None,
             tickets: 0,
             foe: None,
+            life,
+            leaps: false,
         }
+    }
+
+    /// Takes note of the life its engine is in; returns whether it is another one.
+    pub(super) fn look_at_life(&mut self) -> bool {
+        let Some(engine) = &self.engine else { return false };
+        let life = engine.inside().life.incarnation;
+        let another = self.life != life && self.member.is_some();
+        self.leaps |= another;
+        self.life = life;
+        another
+    }
+
+    /// Takes the number of an event; returns whether it may be the next.
+    pub(super) fn takes(&mut self, number: u64) -> bool {
+        let expected = self.told + 1;
+        let leapt = number > expected && std::mem::take(&mut self.leaps);
+        self.told = number;
+        number == expected || leapt
     }
 
     pub(super) fn runs(&self) -> bool {

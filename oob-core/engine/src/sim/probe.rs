@@ -116,14 +116,14 @@ impl Engine {
         self.inside().rig.walks
     }
 
-    /// Returns how many own messages are owed to members other than these.
-    pub fn owes_but(&self, but: &[MemberId]) -> u64 {
+    /// Returns how many own messages are owed to which devices of members other than these.
+    pub fn owed_to(&self, but: &[MemberId]) -> Vec<(DeviceId, u64)> {
         let state = self.inside();
         let counts = |device: &DeviceId| {
             state.device(device).is_some_and(|device| !but.contains(&device.member))
         };
         let all = state.outbox.messages_by_device();
-        all.filter(|(to, _)| counts(to)).map(|(_, messages)| messages).sum()
+        all.filter(|(to, _)| counts(to)).map(|(to, messages)| (*to, messages)).collect()
     }
 }
 
@@ -158,10 +158,12 @@ pub(super) fn name_of(kind: &oob_proto::wire::frame::Kind) -> &'static str {
     }
 }
 
-/// The first device that does not hold what the others hold, what any of them validly gave up aside.
+/// The first device that does not hold what the others hold, what any of them validly gave up aside, and what it need not
+/// hold.
 pub(super) fn difference(
     holdings: &[(usize, Inventory)],
     whose: impl Fn(&DeviceId) -> String,
+    need_not: impl Fn(usize, &(DeviceId, Incarnation)) -> bool,
 ) -> Option<(usize, String)> {
     let mut all: Inventory = BTreeMap::new();
     for (life, (have, gone)) in holdings.iter().flat_map(|(_, holding)| holding) {
@@ -171,7 +173,8 @@ pub(super) fn difference(
         given_up.union(gone);
     }
     for (node, holding) in holdings {
-        for (life, (everything, given_up)) in &all {
+        for (life, (everything, given_up)) in all.iter().filter(|(life, _)| !need_not(*node, life))
+        {
             let mut here = given_up.clone();
             if let Some((have, _)) = holding.get(life) {
                 here.union(have);
@@ -208,9 +211,11 @@ mod tests {
 
     #[test]
     fn the_same_set_is_what_is_here_but_for_what_anybody_gave_up() {
-        let of = |all: [Inventory; 2]| {
-            difference(&(0..).zip(all).collect::<Vec<_>>(), |_| "Dana".to_owned())
+        let but = |excused: usize, all: [Inventory; 2]| {
+            let all = (0..).zip(all).collect::<Vec<_>>();
+            difference(&all, |_| "Dana".to_owned(), |node, _| node == excused)
         };
+        let of = |all| but(2, all);
         let whole = holding((1, 9), (1, 0));
         assert_eq!(of([whole.clone(), whole.clone()]), None);
         assert_eq!(of([whole.clone(), holding((4, 9), (1, 3))]), None, "given up");
@@ -218,6 +223,7 @@ mod tests {
         let (node, what) = of([whole.clone(), holding((1, 8), (1, 0))]).unwrap();
         assert_eq!(node, 1);
         assert!(what.starts_with("lacks records 9 to 9"), "{what}");
-        assert_eq!(of([Inventory::new(), whole]).unwrap().0, 0);
+        assert_eq!(of([Inventory::new(), whole.clone()]).unwrap().0, 0);
+        assert_eq!(but(0, [Inventory::new(), whole]), None, "it need not");
     }
 }

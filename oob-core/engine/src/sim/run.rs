@@ -36,6 +36,8 @@ pub struct SeedReport {
     pub crashes: u64,
     /// Devices that were closed in peace and came back.
     pub leaves: u64,
+    /// Devices that were put back to a copy.
+    pub restores: u64,
     /// Lines that were opened.
     pub lines: u64,
     /// Frames sent.
@@ -149,6 +151,7 @@ impl SeedReport {
             partitions: counts.partitions,
             crashes: counts.crashes,
             leaves: counts.leaves,
+            restores: counts.restores,
             lines: counts.lines,
             frames: counts.frames,
             bytes: counts.bytes,

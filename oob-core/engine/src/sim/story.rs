@@ -39,6 +39,9 @@ pub struct Settings {
     pub hostile: Option<usize>,
     /// The one thing that hostile devices do; none: two to four things each.
     pub vice: Option<Vice>,
+    /// Times that a device is put back to a copy it made minutes before, never the admin's; none: up to two in two of three
+    /// seeds. Unless asked for there are none.
+    pub restores: Option<usize>,
     /// What is switched off in every engine.
     pub faults: Faults,
 }
@@ -52,6 +55,7 @@ impl Default for Settings {
             custody: true,
             hostile: Some(0),
             vice: None,
+            restores: Some(0),
             faults: Faults::default(),
         }
     }
@@ -132,6 +136,8 @@ pub(super) struct Story {
     pub(super) loss: u64,
     /// The hostile devices.
     pub(super) foes: BTreeMap<usize, Foe>,
+    /// Which device is put back, when its copy is made, and when it is put back.
+    pub(super) restores: Vec<(usize, u64, u64)>,
 }
 
 impl Story {
@@ -139,7 +145,8 @@ impl Story {
         let mut dice = Dice::new(seed, 1);
         let foes = foe::draw(settings.nodes, settings.hostile, settings.vice, seed);
         let loss = dice.between(5..=20);
-        let mut story = Self { acts: Vec::new(), ahead_ms: Vec::new(), loss, foes };
+        let restores = restores(settings, &foes, seed);
+        let mut story = Self { acts: Vec::new(), ahead_ms: Vec::new(), loss, foes, restores };
         for _ in 0..settings.nodes {
             story.ahead_ms.push(skew(&mut dice));
         }
@@ -241,6 +248,22 @@ impl Story {
             self.acts.push((dice.between(end / 10..=end - 1), act));
         }
     }
+}
+
+/// Draws who is put back, from a stream of its own: each device once, neither the admin's nor a hostile one.
+fn restores(settings: &Settings, foes: &BTreeMap<usize, Foe>, seed: u64) -> Vec<(usize, u64, u64)> {
+    let mut dice = Dice::new(seed, 5);
+    let drawn = dice.below(3);
+    let mut nodes: Vec<usize> =
+        (1..settings.nodes).filter(|node| !foes.contains_key(node)).collect();
+    dice.shuffle(&mut nodes);
+    nodes.truncate(settings.restores.unwrap_or(drawn));
+    let end = settings.end_ms();
+    let mut times = |node| {
+        let copied = dice.between(end / 6..=end / 2);
+        (node, copied, copied + dice.between(end / 30..=end / 3))
+    };
+    nodes.into_iter().map(&mut times).collect()
 }
 
 /// How far a clock is off: seconds mostly, a year now and then.

@@ -241,7 +241,7 @@ impl World {
     }
 
     /// What follows a fall on the other side of each line, and when the device comes back.
-    fn gone(&mut self, node: usize, how: Fall, back_ms: u64) {
+    pub(super) fn gone(&mut self, node: usize, how: Fall, back_ms: u64) {
         self.nodes[node].held.clear();
         for (line, side) in self.lines.of(node) {
             if let Some(line) = self.lines.all.get_mut(&line) {
@@ -290,6 +290,7 @@ impl World {
             self.is_member(node, member);
         }
         self.look_for_removal();
+        self.look_at_life(node);
         let caught_up = self.catch_up(node);
         self.check(node, caught_up);
         self.note(node, "start", String::new(), self.nodes[node].told.to_string());
@@ -303,14 +304,17 @@ impl World {
         loop {
             let told = self.nodes[node].told;
             let (events, missed) = history.events(told, 256).map_err(|error| error.to_string())?;
-            if missed > 0 {
+            // Those of a life that ended and that nobody was told of never were.
+            if missed > 0 && !self.nodes[node].leaps {
                 return Err(format!("{missed} events are gone"));
             }
             if events.is_empty() {
                 return Ok(());
             }
             for numbered in &events {
-                self.nodes[node].told = numbered.number;
+                if !self.nodes[node].takes(numbered.number) {
+                    return Err(format!("event {} leaps", numbered.number));
+                }
                 self.book.told(node, numbered)?;
             }
         }

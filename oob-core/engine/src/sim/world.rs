@@ -4,9 +4,11 @@ use super::{
     book::{Book, Violation},
     dice::Dice,
     foe::Deeds,
+    ledger::Ledger,
     lines::{Lines, Side},
     node::{Judged, Node, START_MS, Verified, passphrase},
     probe::{self, Inventory, kind_of, name_of},
+    restore::Copied,
     story::{Act, Settings, Story},
     trace::{Step, Trace},
 };
@@ -99,6 +101,14 @@ pub(super) enum Happening {
     Mischief {
         node: usize,
     },
+    /// A device makes a copy of its store.
+    Copy {
+        node: usize,
+    },
+    /// A device is put back to the copy it made.
+    PutBack {
+        node: usize,
+    },
     Watch,
     Heal,
     End,
@@ -110,6 +120,7 @@ pub(super) struct Counts {
     pub(super) partitions: u64,
     pub(super) crashes: u64,
     pub(super) leaves: u64,
+    pub(super) restores: u64,
     pub(super) lines: u64,
     pub(super) frames: u64,
     pub(super) bytes: u64,
@@ -138,6 +149,11 @@ pub(super) struct World {
     pub(super) foe_dice: Dice,
     /// What they did.
     pub(super) deeds: Deeds,
+    /// Chance of what is put back.
+    pub(super) copy_dice: Dice,
+    /// By device, the newest copy it made.
+    pub(super) copies: BTreeMap<usize, Copied>,
+    ledger: Ledger,
     verified: Verified,
     violation: Option<Violation>,
     inventory: fn(&Engine) -> Inventory,
@@ -163,6 +179,9 @@ impl World {
             revoking: None,
             foe_dice: Dice::new(seed, 4),
             deeds: Deeds::default(),
+            copy_dice: Dice::new(seed, 6),
+            copies: BTreeMap::new(),
+            ledger: Ledger::default(),
             verified: Verified::new(settings.faults.no_signature_check),
             violation: None,
             inventory: Engine::inventory,
@@ -177,6 +196,11 @@ impl World {
             world.book.hostile.insert(node);
             world.book.alarms.hostile.insert(node);
             world.at(0, Happening::Mischief { node });
+            world.ledger.pass_over(world.nodes[node].device);
+        }
+        for (node, copied_ms, back_ms) in story.restores {
+            world.at(copied_ms, Happening::Copy { node });
+            world.at(back_ms, Happening::PutBack { node });
         }
         for (at_ms, act) in story.acts {
             world.at(at_ms, Happening::Act(act));
@@ -275,6 +299,8 @@ impl World {
             Happening::Start { node } => self.start(node),
             Happening::Room { node } => self.nodes[node].disk.set_free(None),
             Happening::Mischief { node } => self.mischief(node),
+            Happening::Copy { node } => self.copy(node),
+            Happening::PutBack { node } => self.put_back(node),
             Happening::Watch => self.watch(),
             Happening::Heal => self.heal(),
             Happening::End => {}
@@ -370,11 +396,10 @@ impl World {
             outcome.events.iter().map(|numbered| self.book.words(&numbered.event)).collect();
         self.note(node, kind, label, summary(&outcome, &said.join(", ")));
         let Outcome { effects, replies, events, snapshot } = outcome;
+        self.look_at_life(node);
         for numbered in &events {
             let expected = self.nodes[node].told + 1;
-            self.nodes[node].told = numbered.number;
-            // What a hostile device forges with its own keys makes its own engine begin another life, and the numbers leap.
-            if numbered.number != expected && self.nodes[node].foe.is_none() {
+            if !self.nodes[node].takes(numbered.number) {
                 self.fail(node, format!("event {}, expected {expected}", numbered.number));
             }
             let told = self.book.told(node, numbered);
@@ -389,6 +414,17 @@ impl World {
         }
         self.schedule(node);
         replies
+    }
+
+    pub(super) fn look_at_life(&mut self, node: usize) {
+        if self.nodes[node].look_at_life() && self.nodes[node].foe.is_some() {
+            self.book.renewed.insert(node);
+        }
+    }
+
+    /// Ends a batch that waited for company.
+    pub(super) fn end_batch(&mut self, node: usize) {
+        self.commit(node, "batch", String::new());
     }
 
     pub(super) fn note(&mut self, node: usize, kind: &'static str, label: String, outcome: String) {
@@ -516,6 +552,7 @@ impl World {
             }
             match judged {
                 Judged::Now(arrived) => {
+                    self.witness(node, &arrived);
                     unsettled |= changes_keys(&arrived.frame);
                     batch.push(arrived);
                 }
@@ -552,6 +589,7 @@ impl World {
     }
 
     fn give_gossip(&mut self, node: usize, from: usize, arrived: Arrived) {
+        self.witness(node, &arrived);
         let label = label(std::slice::from_ref(&arrived));
         let from = self.nodes[from].key;
         self.input(node, "gossip", label, Input::Gossip { from, frame: Box::new(arrived) });
@@ -567,6 +605,16 @@ impl World {
             } else {
                 self.give(node, link, arrived);
             }
+        }
+    }
+
+    /// Holds what an honest device wrote against all that it wrote before.
+    fn witness(&mut self, at: usize, arrived: &Arrived) {
+        if let Screened::Envelope(envelope) = &arrived.frame
+            && let Some(what) = self.ledger.take(envelope)
+        {
+            let whose = self.whose(&envelope.device);
+            self.fail(at, format!("{what} of {whose}"));
         }
     }
 
@@ -613,9 +661,6 @@ impl World {
     }
 
     pub(super) fn compare(&mut self, node: usize) {
-        if self.book.hostile.contains(&node) {
-            return;
-        }
         let compared = self.book.compare(node, self.nodes[node].engine());
         self.check(node, compared);
     }
@@ -647,7 +692,7 @@ impl World {
             }
             self.compare(node);
             let engine = self.nodes[node].engine();
-            let owed = engine.owes_but(&strangers);
+            let owed = engine.owed_to(&strangers);
             rosters.push((node, engine.roster_hash()));
             // Of hostile authors each may hold what it was given.
             let mut inventory = (self.inventory)(engine);
@@ -655,15 +700,21 @@ impl World {
             holdings.push((node, inventory));
             let alerts = self.book.alerts_complete(node, engine);
             self.check(node, alerts);
-            if owed > 0 {
-                return self.fail(node, format!("still owes {owed} messages"));
+            if !owed.is_empty() {
+                let owed = owed.iter().map(|(to, owed)| format!("{owed} to {}", self.whose(to)));
+                let owed = owed.collect::<Vec<_>>().join(", ");
+                return self.fail(node, format!("still owes messages: {owed}"));
             }
         }
         if let Some((node, _)) = rosters.iter().find(|(_, roster)| *roster != rosters[0].1) {
             return self.fail(*node, "has another roster than the first".to_owned());
         }
         if self.settings.custody
-            && let Some((node, what)) = probe::difference(&holdings, |device| self.whose(device))
+            && let Some((node, what)) = probe::difference(
+                &holdings,
+                |device| self.whose(device),
+                |node, life| self.is_former(node, life),
+            )
         {
             self.fail(node, what);
         }

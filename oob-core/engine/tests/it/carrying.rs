@@ -200,7 +200,8 @@ fn what_is_too_old_is_dropped_by_everybody_and_the_next_message_opens() {
     // Opened once, so that a session exists, and then five that nobody fetches.
     let with_rosa = world.connect(0, 2);
     world.send(0, 2, "before");
-    world.settle();
+    // What opened the session is carried until its proof is here.
+    world.rest();
     world.cut(with_rosa);
     for i in 0..5 {
         world.send(0, 2, &format!("lost {i}"));
