@@ -37,9 +37,9 @@ impl World {
         if self.nodes[node].waits {
             self.end_batch(node);
         }
-        let it = &self.nodes[node];
+        let it = &mut self.nodes[node];
         let now = it.clock(self.now_ms);
-        let (Some(engine), None, Some(_)) = (&it.engine, &it.doom, it.member) else {
+        let (Some(engine), None, Some(_)) = (&mut it.engine, &it.doom, it.member) else {
             return self.after(AGAIN_MS, Happening::Copy { node });
         };
         let mut rng = self.copy_dice.fork();
