@@ -440,6 +440,9 @@ impl Engine {
         state.with_direct(|direct, post| direct.post_acks(cx, post));
         state.keep_own_keys(cx);
         state.publish_releases(cx);
+        if state.straight.asks_for_floor() {
+            state.write_floor(cx);
+        }
         state.spread_own(cx);
         state.spread_late(cx.now.mono_ms);
         state.push_links(cx)?;

@@ -275,7 +275,10 @@ impl State {
         // A bundle just replaced is among what nobody needs.
         self.keep_own_keys(cx);
         let last = self.life.next_record().saturating_sub(1);
-        let gone = self.own_live().into_iter().map(|(life, live)| {
+        let mut fresh = self.outbox.fresh();
+        let gone = self.own_live().into_iter().map(|(life, mut live)| {
+            // What was sealed a moment ago has a number already and is with nobody.
+            live.union(&fresh.remove(&life).unwrap_or_default());
             let mut all = RangeSet::new();
             let end = if life == self.life.incarnation { last } else { live.last().unwrap_or(0) };
             all.insert_range(1, end);

@@ -231,6 +231,15 @@ impl Outbox {
         live
     }
 
+    /// What this batch sealed and nobody was given yet, by life.
+    pub(crate) fn fresh(&self) -> BTreeMap<Incarnation, RangeSet> {
+        let mut fresh: BTreeMap<Incarnation, RangeSet> = BTreeMap::new();
+        for item in self.by_device.values().flat_map(|owed| &owed.fresh) {
+            fresh.entry(Incarnation(item.incarnation)).or_default().insert(item.seq);
+        }
+        fresh
+    }
+
     /// Whether anything of a life is owed.
     pub(crate) fn has_life(&self, life: Incarnation) -> bool {
         self.index.range((life, 0)..=(life, u64::MAX)).next().is_some()

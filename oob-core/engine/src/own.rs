@@ -364,6 +364,8 @@ impl Life {
     /// Takes note that another life is begun because others know a later bundle. The second time in a row is said: one copy
     /// that was restored twice asks for one.
     pub(crate) fn count_overtaken(&mut self, now_ms: u64) {
+        // Another life is begun from what is stored, where what was forgiven when it was asked for is not yet.
+        self.forgive();
         if self.overtaken == 0 {
             self.overtaken_ms = self.elapsed_ms;
         }
@@ -383,14 +385,7 @@ impl Life {
     /// Whether another life may be begun because others know a later bundle. If not, this identity runs elsewhere too: two
     /// would go on overtaking each other, and whoever is at either must be told.
     pub(crate) fn may_be_overtaken(&mut self, now_ms: u64) -> bool {
-        let days = self.elapsed_ms.saturating_sub(self.overtaken_ms) / OVERTAKEN_MS;
-        let forgiven = u32::try_from(days).unwrap_or(u32::MAX).min(self.overtaken);
-        if forgiven > 0 {
-            self.overtaken = self.overtaken.saturating_sub(forgiven);
-            self.overtaken_ms =
-                self.overtaken_ms.saturating_add(OVERTAKEN_MS.saturating_mul(forgiven.into()));
-            self.dirty = true;
-        }
+        self.forgive();
         let may = self.overtaken < OVERTAKEN;
         if !may {
             self.elsewhere_ms = now_ms.max(1);
@@ -399,10 +394,22 @@ impl Life {
         may
     }
 
-    /// When it was found that this identity runs elsewhere too, by this device's clock; 0 if it was not, or not for a day.
+    /// Forgets one of the lives begun so for each day that passed.
+    fn forgive(&mut self) {
+        let days = self.elapsed_ms.saturating_sub(self.overtaken_ms) / OVERTAKEN_MS;
+        let forgiven = u32::try_from(days).unwrap_or(u32::MAX).min(self.overtaken);
+        if forgiven > 0 {
+            self.overtaken = self.overtaken.saturating_sub(forgiven);
+            self.overtaken_ms =
+                self.overtaken_ms.saturating_add(OVERTAKEN_MS.saturating_mul(forgiven.into()));
+            self.dirty = true;
+        }
+    }
+
+    /// When it was found that this identity runs elsewhere too, by this device's clock; 0 if it was not, or all of it is forgiven.
     pub(crate) fn elsewhere_ms(&self) -> u64 {
-        let since_ms = self.elapsed_ms.saturating_sub(self.overtaken_ms);
-        if since_ms < OVERTAKEN_MS.saturating_mul(OVERTAKEN.into()) { self.elsewhere_ms } else { 0 }
+        let days = self.elapsed_ms.saturating_sub(self.overtaken_ms) / OVERTAKEN_MS;
+        if u64::from(self.overtaken) > days { self.elsewhere_ms } else { 0 }
     }
 
     /// Takes note that the store was opened: whether it is the newest there ever was, nothing in it says.
@@ -570,5 +577,32 @@ impl Life {
     /// Whether the relay key has signed long enough.
     pub(crate) fn relay_key_is_old(&self, now_ms: u64) -> bool {
         !self.relay_certs.is_empty() && now_ms.abs_diff(self.rlk_since_ms) >= RELAY_LIFE_MS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{SeedableRng as _, rngs::StdRng};
+
+    /// Lives that two machines of one identity begin after a month, where one was begun for a reason before. What was forgiven
+    /// when another life was asked for was lost when it was begun from what is stored, and forgiven again each time.
+    #[test]
+    fn a_month_of_peace_is_forgiven_once() {
+        let mut rng: Rng = Box::new(StdRng::seed_from_u64(1));
+        let mut life = Life::generate(&mut rng);
+        life.count_overtaken(1);
+        life.elapsed_ms = 30 * OVERTAKEN_MS;
+        let mut begun = 0;
+        while begun < 40 {
+            let stored = life.to_stored();
+            if !life.may_be_overtaken(2) {
+                break;
+            }
+            life = Life::from_stored(stored).unwrap();
+            life.count_overtaken(2);
+            begun += 1;
+        }
+        assert_eq!(begun, OVERTAKEN);
     }
 }

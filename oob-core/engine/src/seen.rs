@@ -69,7 +69,7 @@ impl Seen {
             let gone = RangeSet::from_wire(&raw.gone, RANGES).common(&known);
             Arc::make_mut(&mut self.view).note(*device, Incarnation(life), &known);
             let lives = self.by_author.entry(*device).or_default();
-            let unseen = RangeSet::from_wire(&raw.unseen, UNSEEN).common(&gone);
+            let unseen = RangeSet::from_wire(&raw.unseen, UNSEEN).common(&known);
             let bundle_seq = raw.bundle_seq;
             lives.insert(Incarnation(life), Life { known, gone, bundle_seq, unseen });
         }
@@ -193,7 +193,8 @@ impl Seen {
             life.unseen.union(&before.missing_from(&life.known));
         }
         life.gone.close_lowest(RANGES);
-        life.unseen = RangeSet::from_wire(&life.unseen.to_wire(UNSEEN), UNSEEN);
+        // Never less than what was only said: what there is no room for joins its neighbour.
+        life.unseen.close_lowest(UNSEEN);
         self.changed(device, incarnation);
         here
     }
@@ -216,11 +217,13 @@ impl Seen {
                 continue;
             };
             Arc::make_mut(&mut self.view).note(device, life, &of.known);
+            let mut unseen = of.unseen.clone();
+            unseen.close_lowest(UNSEEN);
             let raw = wire::StoredRanges {
                 ranges: of.known.to_wire(RANGES),
                 gone: of.gone.to_wire(RANGES),
                 bundle_seq: of.bundle_seq,
-                unseen: of.unseen.to_wire(UNSEEN),
+                unseen: unseen.to_wire(UNSEEN),
             };
             stored::write(store, &stored::seen(&device), u64::from(life.0), &raw);
         }
@@ -312,6 +315,30 @@ mod tests {
             unseen: of.unseen.to_wire(UNSEEN),
         };
         assert!(raw.encoded_len() < 1 << 20, "{} bytes", raw.encoded_len());
+    }
+
+    /// Whoever takes a device says that nobody needs its records up to a high number, and then many small things above: the
+    /// first word was forgotten for want of room, and all up to that number had come.
+    #[test]
+    fn what_was_only_said_is_not_forgotten_for_want_of_room() {
+        let mut seen = Seen::default();
+        let (device, life) = (DeviceId::from([9; 32]), Incarnation(1));
+        let mut gone = RangeSet::new();
+        gone.insert_range(100, 1 << 40);
+        seen.give_up(&device, life, &gone);
+        for n in 1..=2 * UNSEEN as u64 {
+            gone.insert((1 << 40) + 2 * n);
+        }
+        seen.give_up(&device, life, &gone);
+        let mut store = Store::in_memory(StdRng::seed_from_u64(1)).unwrap();
+        seen.save_dirty(&mut store);
+        store.commit().unwrap();
+        let mut again = Seen::default();
+        again.load(&store, &device).unwrap();
+        for seen in [&seen, &again] {
+            let came = seen.came(&device, life);
+            assert!(!came.contains(100) && !came.contains(1 << 40), "{:?}", came.last());
+        }
     }
 
     /// Of sixteen lives none ever went, so the seventeenth was nobody's.

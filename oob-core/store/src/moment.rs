@@ -58,6 +58,9 @@ impl Before {
             return;
         }
         let bytes = ENTRY_BYTES.saturating_add(was.map_or(0, <[u8]>::len));
+        if noted.records.contains_key(place) {
+            return;
+        }
         if noted.bytes.saturating_add(bytes) > MOMENT_BYTES {
             return noted.give_up("too much was written meanwhile");
         }

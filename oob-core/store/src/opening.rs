@@ -20,7 +20,7 @@ use crate::error::StoreError;
 use crate::home::{Home, Lock};
 use crate::keyring::Keyring;
 use crate::keys::{Address, Keys, address, seq_of};
-use crate::limits::{FREE_BYTES, JOURNAL_HALF_BYTES};
+use crate::limits::{FREE_BYTES, JOURNAL_HALF_BYTES, RESERVE_BYTES};
 use crate::passphrase::{Kdf, Passphrase};
 use crate::pending::Pending;
 use crate::reserve::Reserve;
@@ -128,7 +128,10 @@ impl Store {
         let mut reserve = Reserve::find(home.reserve());
         let tree = open_tree(&home, &mut reserve)?;
         let mut store = resume(Box::new(tree), unlocked, slots, mark, Box::new(rng))?;
-        reserve.renew(0);
+        // Not what is promised to what waits in the journal.
+        if store.tree.room(RESERVE_BYTES / 4).is_ok() {
+            reserve.renew(0);
+        }
         store.reserve = Some(reserve);
         home.restrict()?;
         store.home = Some((home, lock));

@@ -226,9 +226,10 @@ impl Store {
         Ok(self.ledger.number)
     }
 
-    /// Says whether a batch of so many bytes would have room now. Writes nothing; costs a question to the file system.
-    pub fn has_room(&self, bytes: u64) -> bool {
-        self.tree.room(bytes).is_ok()
+    /// Says whether a batch of so many bytes would have room now. What waits in the journal is written down first if it takes that
+    /// room; else this costs a question to the file system.
+    pub fn has_room(&mut self, bytes: u64) -> bool {
+        self.failed.is_none() && self.settled_room(bytes).is_ok()
     }
 
     /// Forgets the pending batch.
@@ -330,9 +331,9 @@ impl Store {
     /// Asks for room for the pending batch. One that only deletes may have the reserve; when there is room again, the
     /// reserve is taken first.
     fn room(&mut self) -> Result<(), StoreError> {
-        match self.settled_room() {
+        let bytes = self.pending.bytes();
+        match self.settled_room(bytes) {
             Ok(()) => {
-                let bytes = self.pending.bytes();
                 // Four times the bytes of a batch are promised to it, and to what waits in the journal.
                 if let Some(reserve) = &mut self.reserve
                     && self.tree.room(bytes.saturating_add(RESERVE_BYTES / 4)).is_ok()
@@ -345,15 +346,14 @@ impl Store {
                 if self.pending.only_deletes()
                     && self.reserve.as_mut().is_some_and(Reserve::spend) =>
             {
-                self.settled_room()
+                self.settled_room(bytes)
             }
             Err(error) => Err(error),
         }
     }
 
     /// Asks for room, and once more when no room is kept any longer for what the tree had put off.
-    fn settled_room(&mut self) -> Result<(), StoreError> {
-        let bytes = self.pending.bytes();
+    fn settled_room(&mut self, bytes: u64) -> Result<(), StoreError> {
         match self.tree.room(bytes) {
             Err(BackendError::Full { .. }) => {}
             other => return Ok(other?),

@@ -67,9 +67,11 @@ impl Aside {
     ) -> Option<Vec<CheckedOp>> {
         let kept = self.0.get_mut(&from)?;
         let mut past: BTreeSet<(u64, OpHash)> = BTreeSet::new();
+        let mut met: BTreeSet<OpHash> = BTreeSet::new();
         let mut next: Vec<OpHash> = op.header.parents().copied().collect();
         while let Some(hash) = next.pop() {
-            if is_known(&hash) {
+            // Each is looked at once, however many build on it.
+            if is_known(&hash) || !met.insert(hash) {
                 continue;
             }
             if kept.looks >= LOOKS {
@@ -80,9 +82,8 @@ impl Aside {
             if parent.header.author == op.header.author {
                 return None;
             }
-            if past.insert((parent.header.lamport, hash)) {
-                next.extend(parent.header.parents());
-            }
+            past.insert((parent.header.lamport, hash));
+            next.extend(parent.header.parents());
         }
         let taken: Vec<CheckedOp> =
             past.into_iter().filter_map(|(_, hash)| kept.ops.remove(&hash)).collect();

@@ -21,9 +21,15 @@ const LONGEST_MS: u64 = 40_000;
 /// everybody at once.
 const MOST: usize = 16_384;
 
+/// After so many a Floor is written: each may leave a hole in what those know who never meet this device, and who takes no
+/// record of an author with too many holes. A thirtieth of what they keep of them.
+const FLOOR_EVERY: usize = 512;
+
 /// Numbers of own records that only one neighbour knows.
 #[derive(Default)]
 pub(crate) struct Straight {
+    /// How many there were since the last Floor.
+    since_floor: usize,
     by_number: BTreeMap<(Incarnation, u64), Waiting>,
     due: BTreeSet<(u64, Incarnation, u64)>,
 }
@@ -53,7 +59,17 @@ impl Straight {
         let until_ms = now_ms.saturating_add(LONGEST_MS);
         let waiting = Waiting { to: *to, due_ms: 0, wait_ms, until_ms };
         self.put(of.incarnation, of.seq, waiting, now_ms);
+        self.since_floor = self.since_floor.saturating_add(1);
         true
+    }
+
+    /// Whether it is time to say to everybody, however far away, what nobody needs; counts from the start again if so.
+    pub(crate) fn asks_for_floor(&mut self) -> bool {
+        let many = self.since_floor >= FLOOR_EVERY;
+        if many {
+            self.since_floor = 0;
+        }
+        many
     }
 
     fn put(&mut self, life: Incarnation, seq: u64, waiting: Waiting, now_ms: u64) {

@@ -320,7 +320,7 @@ fn two_machines_of_one_identity_stop_beginning_lives_and_are_told() {
     world.kill(1);
     world.devices[1].disk = disks[0].clone();
     world.start(1);
-    for _ in 0..4 {
+    for _ in 0..8 {
         world.pass(DAY_MS);
         world.connect(0, 1);
         world.rest();

@@ -174,3 +174,38 @@ fn holes_in_what_a_neighbour_knows_of_an_author_are_closed_before_they_are_many(
     world.settle();
     assert_eq!(world.texts(1, 0).len(), 500);
 }
+
+/// Whoever never meets the author hears no word of its own. A hole for each text that went straight was never closed there,
+/// and after 16,384 of them nothing of that author was taken any more.
+#[test]
+fn holes_behind_a_neighbour_are_closed_as_well() {
+    let mut world = together(&ELEVEN[..3]);
+    let away: Vec<_> =
+        world.links.iter().filter(|(_, ends)| **ends == (0, 2)).map(|(l, _)| *l).collect();
+    away.into_iter().for_each(|link| world.cut(link));
+    world.settle();
+    let dana = world.engine(0).snapshot().me.device;
+    let mut most = 0;
+    for i in 0..2_600 {
+        world.send(0, 1 + i % 2, "to and fro");
+        if i % 4 == 3 {
+            world.settle();
+            world.pass(2);
+        }
+        if i % 50 == 49 {
+            world.pass(1_000);
+            world.settle();
+            let inventory = world.engine(2).inventory();
+            let known = inventory.iter().filter(|((device, _), _)| *device == dana);
+            let holes = known.map(|(_, (have, gone))| {
+                let mut all = have.clone();
+                all.union(gone);
+                all.len()
+            });
+            most = most.max(holes.max().unwrap_or(0));
+        }
+    }
+    world.settle();
+    assert!((128..700).contains(&most), "{most} ranges, not 1,300");
+    assert_eq!(world.texts(2, 0).len(), 1_300);
+}

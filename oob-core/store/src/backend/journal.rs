@@ -36,10 +36,15 @@ pub(super) struct Tip {
 
 impl Tip {
     /// The tip after a batch that went past the journal.
-    pub(super) fn beyond(self) -> Self {
+    pub(super) fn beyond(self, batch: &Batch) -> Self {
         let number = self.number.saturating_add(1);
         let mut hash = blake3::Hasher::new();
         hash.update(&self.check).update(&number.to_be_bytes());
+        for (key, value) in &batch.writes {
+            let length = value.as_ref().map_or(u64::MAX, |value| value.len() as u64);
+            hash.update(key).update(&length.to_be_bytes());
+            hash.update(value.as_deref().unwrap_or_default());
+        }
         Self { number, check: half_of(&hash) }
     }
 }
@@ -94,6 +99,8 @@ pub(super) struct Journal {
     position: usize,
     tip: Tip,
     dirty: bool,
+    /// What was read at opening, and where it lies.
+    read: Vec<(u64, Vec<u8>)>,
 }
 
 impl Journal {
@@ -123,9 +130,24 @@ impl Journal {
         }
         let (half, position) = runs.last().map_or((0, 0), |run| (run.half, run.end));
         let len = bytes.len();
-        // What was read may be in memory only, where a process that was killed left it.
-        let dirty = !runs.is_empty();
-        Ok((Self { cells, half_bytes, len, half, position, tip, dirty }, runs))
+        let part = |run: &Run| {
+            let at = run.half.saturating_mul(half_bytes);
+            let bytes = bytes.get(at..at.saturating_add(run.end)).unwrap_or_default();
+            (at as u64, bytes.to_vec())
+        };
+        let read = runs.iter().map(part).collect();
+        let dirty = false;
+        Ok((Self { cells, half_bytes, len, half, position, tip, dirty, read }, runs))
+    }
+
+    /// Makes what was read at opening durable by writing it again. A sync alone is not enough: what a process that was killed
+    /// left in memory it would write, but what a disk refused before lies there as if it were written.
+    pub(super) fn settle(&mut self) -> io::Result<()> {
+        for (at, bytes) in std::mem::take(&mut self.read) {
+            self.dirty = true;
+            self.cells.write(at, &bytes)?;
+        }
+        self.sync()
     }
 
     /// Returns the last record.
@@ -190,7 +212,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Returns when everything appended, or read at opening, would survive a power cut.
+    /// Returns when everything appended would survive a power cut.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         if self.dirty {
             self.cells.sync()?;

@@ -17,11 +17,9 @@ use super::{Backend, BackendError, Batch, Cells, Reader};
 /// The key under which the tree beneath keeps [`Applied`]. All others are 24 bytes long.
 const APPLIED: &[u8] = b"journal";
 
-/// Bytes of one piece while others wait: what the largest commit of messages writes.
-const PIECE: usize = 128 << 10;
-
-/// Bytes of one piece while nobody can do anything else anyway: at closing.
-const LAST_PIECES: usize = 512 << 10;
+/// Pieces of a half, each 128 KiB of 2 MiB: what the largest commit of messages writes. No more goes between two syncs, at closing
+/// neither: sled may write over what became free since the last one.
+const PIECES: usize = 16;
 
 /// A tree and the journal in front of it.
 pub struct Journaled {
@@ -89,9 +87,15 @@ impl Journaled {
         !self.journal.is_made() || record_bytes(batch) > self.journal.half_bytes() / 4
     }
 
+    /// Bytes of one piece.
+    fn piece_bytes(&self) -> usize {
+        self.journal.half_bytes() / PIECES
+    }
+
     fn set_aside(&mut self, tip: Tip) {
         self.overlay.freeze();
-        let pieces = self.overlay.frozen().map_or(0, |table| table.bytes()) / PIECE + 1;
+        let pieces =
+            self.overlay.frozen().map_or(0, |table| table.bytes()) / self.piece_bytes() + 1;
         // Done well before the half in use is full.
         let stride = self.journal.half_bytes() / 4 * 3 / pieces;
         self.aside = Some(Aside { tip, after: None, due: stride, stride });
@@ -100,7 +104,7 @@ impl Journaled {
     /// Begins the other half, once the tree beneath holds what is in it.
     fn turn(&mut self) -> Result<(), BackendError> {
         while self.aside.is_some() {
-            self.write_piece(PIECE)?;
+            self.write_piece()?;
         }
         self.set_aside(self.journal.tip());
         self.journal.turn();
@@ -108,7 +112,8 @@ impl Journaled {
     }
 
     /// Writes down a piece of what was put aside; durable on return.
-    fn write_piece(&mut self, bytes: usize) -> Result<(), BackendError> {
+    fn write_piece(&mut self) -> Result<(), BackendError> {
+        let bytes = self.piece_bytes();
         let (Some(aside), Some(table)) = (&mut self.aside, self.overlay.frozen()) else {
             return Ok(());
         };
@@ -138,7 +143,7 @@ impl Journaled {
     fn write_down(&mut self) -> Result<(), BackendError> {
         loop {
             while self.aside.is_some() {
-                self.write_piece(LAST_PIECES)?;
+                self.write_piece()?;
             }
             if self.overlay.active().bytes() == 0 {
                 return Ok(());
@@ -152,7 +157,7 @@ impl Backend for Journaled {
     fn ready(&mut self) -> Result<(), BackendError> {
         self.beneath.ready()?;
         // What a killed process left in memory only must not decide which keys are destroyed.
-        self.journal.sync()?;
+        self.journal.settle()?;
         if self.journal.is_made() {
             return Ok(());
         }
@@ -183,7 +188,7 @@ impl Backend for Journaled {
             return self.write_down();
         }
         while self.aside.as_ref().is_some_and(|aside| self.journal.position() >= aside.due) {
-            self.write_piece(PIECE)?;
+            self.write_piece()?;
         }
         // Deletions take more in memory than in the file.
         let weight = self.overlay.active().bytes().saturating_add(Table::cost(batch));
@@ -199,7 +204,7 @@ impl Backend for Journaled {
         }
         self.prepare(batch)?;
         if self.goes_past(batch) {
-            let tip = self.journal.tip().beyond();
+            let tip = self.journal.tip().beyond(batch);
             self.applied = Applied { tip, pieces: self.applied.pieces.saturating_add(1) };
             let mut batch = batch.clone();
             batch.writes.push((APPLIED.to_vec(), Some(self.applied.to_bytes())));
@@ -226,7 +231,7 @@ impl Backend for Journaled {
     }
 
     fn idle(&mut self) -> Result<(), BackendError> {
-        self.write_piece(PIECE)
+        self.write_piece()
     }
 
     fn settle(&mut self) -> Result<(), BackendError> {

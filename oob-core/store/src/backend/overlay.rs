@@ -68,7 +68,8 @@ struct Tables {
     frozen: Option<Arc<Table>>,
 }
 
-/// Both tables over a tree. Clones are the same; reads see whole batches and wait for no disk but that of the tree.
+/// Both tables over a tree. Clones are the same; reads wait for no disk but that of the tree. A scan that
+/// lasts while batches come may see one of them in part, as one of the tree alone may.
 #[derive(Clone)]
 pub(super) struct Overlay {
     /// Nothing once the tree is closed.

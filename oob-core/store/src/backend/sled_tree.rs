@@ -55,8 +55,9 @@ impl SledTree {
             folder: folder.to_path_buf(),
             blobs: BTreeSet::new(),
         };
+        // A killed process may have left all of this in memory only; what the log names comes before the log.
+        tree.sync_blobs()?;
         tree.file.sync_all()?;
-        tree.blobs = tree.list_blobs()?;
         sync_folder(&tree.folder.join("blobs"))?;
         sync_folder(&tree.folder)?;
         Ok(tree)
