@@ -135,7 +135,9 @@ impl Journal {
             let bytes = bytes.get(at..at.saturating_add(run.end)).unwrap_or_default();
             (at as u64, bytes.to_vec())
         };
-        let read = runs.iter().map(part).collect();
+        // An empty batch says only how often the tree was written to; what a peaceful close left is no reason to write.
+        let says_more = |run: &&Run| run.batches.iter().any(|batch| !batch.writes.is_empty());
+        let read = runs.iter().filter(says_more).map(part).collect();
         let dirty = false;
         Ok((Self { cells, half_bytes, len, half, position, tip, dirty, read }, runs))
     }
