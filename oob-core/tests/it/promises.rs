@@ -158,7 +158,7 @@ impl Known {
         let text = |path: &str| fs::read_to_string(root.join(path)).unwrap();
         known.steps = quoted(&text(".ci/run"), "step \"");
         known.controls = quoted(&text(".ci/controls"), "\ncontrol \"");
-        known.demo = quoted(&text("oob-daemon/src/demo.rs"), "begin(\"");
+        known.demo = quoted(&text("oob-daemon/src/demo/stage.rs"), "begin(\"");
         let checks = text("oob-daemon/tests/browser/checks.mjs");
         let list = checks.split_once("export const CHECKS = [").unwrap().1;
         known.checks = words(list.split_once(']').unwrap().0);
