@@ -5,6 +5,7 @@
 //! keyring    the root key under the passphrase, the last checkpoint
 //! slots      keys that can be destroyed
 //! store/     the records; among sled's files the journal in front of it, so that both are copied and put aside as one
+//! sums       what each part of the records added up to when the store was last closed in peace
 //! reserve    room for deletions on a full disk
 //! making     only while a store is being made, so that a half-made one is not taken for a lost one
 //! trial/     only while a store that was not closed in peace is being looked at
@@ -24,6 +25,7 @@ use rustix::fs::{FlockOperation, flock};
 use crate::backend::sync_folder;
 use crate::error::StoreError;
 use crate::keyring::Rest;
+use crate::sums::FILE_BYTES;
 
 /// The paths of a store.
 #[derive(Debug, Clone)]
@@ -55,6 +57,10 @@ impl Home {
     /// Where the journal lies in a folder of records.
     pub(crate) fn journal_in(store: &Path) -> PathBuf {
         store.join("journal")
+    }
+
+    pub(crate) fn sums(&self) -> PathBuf {
+        self.dir.join("sums")
     }
 
     pub(crate) fn reserve(&self) -> PathBuf {
@@ -233,8 +239,10 @@ impl Home {
             for path in [self.keyring(), self.slots(), self.dir.join("lock")] {
                 set_mode(&path, 0o600)?;
             }
-            if self.reserve().exists() {
-                set_mode(&self.reserve(), 0o600)?;
+            for path in [self.reserve(), self.sums()] {
+                if path.exists() {
+                    set_mode(&path, 0o600)?;
+                }
             }
             restrict_tree(&self.store())
         };
@@ -256,6 +264,22 @@ impl Home {
         }
         let written = newest.duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
         Ok(Rest { len, secs: written.as_secs(), nanos: written.subsec_nanos() })
+    }
+
+    /// Returns the file of sums, if there is one of a length that can be.
+    pub(crate) fn read_sums(&self) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        File::open(self.sums()).ok()?.take(FILE_BYTES as u64 + 1).read_to_end(&mut bytes).ok()?;
+        Some(bytes)
+    }
+
+    /// Writes the file of sums; durable on return. One that is torn is none.
+    pub(crate) fn write_sums(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let mut file = options.open(self.sums())?;
+        file.write_all(bytes)?;
+        file.sync_all()
     }
 
     /// Copies the tree, so that a look at it changes nothing. The copy goes when it is dropped.

@@ -3,7 +3,7 @@
 //! ```text
 //! passphrase -> argon2id -> key-encryption key -> root key (keyring) -> HKDF -> index and value key of each class,
 //!                                                                              own index key, slot key, state key,
-//!                                                                              tally key
+//!                                                                              tally key, sums key
 //! ```
 
 use hkdf::Hkdf;
@@ -38,6 +38,8 @@ pub(crate) struct Keys {
     pub(crate) state: Key,
     /// Keys the hash of each stored record in the tally.
     pub(crate) tally: Key,
+    /// Authenticates the file of sums.
+    pub(crate) sums: Key,
 }
 
 impl Keys {
@@ -54,6 +56,7 @@ impl Keys {
             slot: expand(root.as_slice(), b"oob/1 store slot"),
             state: expand(root.as_slice(), b"oob/1 store state"),
             tally: expand(root.as_slice(), b"oob/1 store tally"),
+            sums: expand(root.as_slice(), b"oob/1 store sums"),
         }
     }
 

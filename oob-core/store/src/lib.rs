@@ -79,6 +79,8 @@ mod keys;
 mod seal;
 mod slots;
 mod tally;
+// layer: sums
+mod sums;
 // layer: streams
 mod stream;
 // layer: keyring
@@ -88,6 +90,8 @@ mod sealed_copy;
 // layer: folder
 mod home;
 mod reserve;
+// layer: proof
+mod proof;
 // layer: reading
 mod pending;
 mod view;

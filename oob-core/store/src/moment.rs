@@ -14,6 +14,9 @@ use crate::error::StoreError;
 use crate::limits::MOMENT_BYTES;
 use crate::view::{View, key_range, seq};
 
+/// Notes looked at in one read, with the lock that each commit takes too: a fraction of a millisecond.
+const NOTES: usize = 1_024;
+
 /// What a noted record takes besides its value: its key, and its place in the map.
 const ENTRY_BYTES: usize = 128;
 
@@ -33,6 +36,12 @@ impl fmt::Debug for Moment {
     }
 }
 
+/// What a record was.
+type Note = Option<Arc<[u8]>>;
+
+/// Records and what they were, and the last one looked at, if there may be more behind it.
+type Notes = (Vec<(Vec<u8>, Note)>, Option<Vec<u8>>);
+
 /// What was overwritten since the moment.
 #[derive(Default)]
 pub(crate) struct Before(Mutex<Noted>);
@@ -40,7 +49,7 @@ pub(crate) struct Before(Mutex<Noted>);
 #[derive(Default)]
 struct Noted {
     /// What each record was, none if it was not there.
-    records: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    records: BTreeMap<Vec<u8>, Note>,
     bytes: usize,
     given_up: Option<&'static str>,
 }
@@ -65,7 +74,7 @@ impl Before {
             return noted.give_up("too much was written meanwhile");
         }
         if let Entry::Vacant(entry) = noted.records.entry(place.to_vec()) {
-            entry.insert(was.map(<[u8]>::to_vec));
+            entry.insert(was.map(Arc::from));
             noted.bytes = noted.bytes.saturating_add(bytes);
         }
     }
@@ -90,7 +99,7 @@ impl Moment {
         &self.before
     }
 
-    /// Returns the next records of a bag from a sequence number on, at most `limit` and a few more; none if there are none.
+    /// Returns the next records of a bag from a sequence number on, at most twice `limit`; none if there are none.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] if one does not open, [`StoreError::GivenUp`] once the moment has ended,
@@ -102,19 +111,33 @@ impl Moment {
         limit: usize,
     ) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
         let prefix = self.view.keys.prefix(bag);
+        self.view.proof.check(&prefix)?;
         let mut from = from;
         loop {
             let Some(range) = key_range(&prefix, &(from..)) else { return Ok(Vec::new()) };
             let stored = self.view.reader.scan(&range, false, limit)?;
-            let last = match stored.last() {
+            let mut end = match stored.last() {
                 Some((last, _)) if stored.len() >= limit => Some(last.clone()),
                 _ => None,
             };
+            let (notes, seen) =
+                self.notes(range.first, end.as_ref().unwrap_or(&range.last), limit)?;
             let mut found: BTreeMap<Vec<u8>, Vec<u8>> = stored.into_iter().collect();
-            self.lay_over(&mut found, range.first, last.as_ref().unwrap_or(&range.last))?;
+            if seen.is_some() {
+                end = seen;
+            }
+            for (key, was) in notes {
+                match was {
+                    Some(was) => found.insert(key, was.to_vec()),
+                    None => found.remove(&key),
+                };
+            }
+            if let Some(end) = &end {
+                found.retain(|key, _| key <= end);
+            }
             // All that was read may be newer than the moment, and more behind it.
-            let next = match last {
-                Some(last) if found.is_empty() => seq(&last)?.checked_add(1),
+            let next = match end {
+                Some(end) if found.is_empty() => seq(&end)?.checked_add(1),
                 _ => None,
             };
             let Some(next) = next else {
@@ -127,26 +150,24 @@ impl Moment {
         }
     }
 
-    /// Makes what was read now what it was then, between two keys.
-    fn lay_over(
-        &self,
-        found: &mut BTreeMap<Vec<u8>, Vec<u8>>,
-        first: Vec<u8>,
-        last: &Vec<u8>,
-    ) -> Result<(), StoreError> {
+    /// Returns what records were between two keys: up to so many that were there, and the last key looked at, if there may be
+    /// more behind it.
+    fn notes(&self, first: Vec<u8>, last: &Vec<u8>, limit: usize) -> Result<Notes, StoreError> {
         let noted = self.before.lock();
         if let Some(why) = noted.given_up {
             return Err(StoreError::GivenUp { why });
         }
+        let (mut notes, mut there) = (Vec::new(), 0_usize);
         if first > *last {
-            return Ok(());
+            return Ok((notes, None));
         }
         for (key, was) in noted.records.range(first..=last.clone()) {
-            match was {
-                Some(was) => found.insert(key.clone(), was.clone()),
-                None => found.remove(key),
-            };
+            notes.push((key.clone(), was.clone()));
+            there = there.saturating_add(usize::from(was.is_some()));
+            if there >= limit.max(1) || notes.len() >= NOTES {
+                return Ok((notes, Some(key.clone())));
+            }
         }
-        Ok(())
+        Ok((notes, None))
     }
 }

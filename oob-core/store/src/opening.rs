@@ -4,6 +4,9 @@
 //! ledger must not be older than the keyring or the slot file know, and each secret must open under its slot. If the
 //! files are not exactly as a peaceful close left them, this is done on a copy first, because sled changes damaged
 //! files by opening them, and a store that is refused must stay as it was for whoever has to find out what happened.
+//!
+//! If they are as a peaceful close left them, and what it wrote down of each part of the records is there too, the records are
+//! not read before the store answers but part by part before it answers out of them; see `proof.rs`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +15,7 @@ use std::time::{Duration, Instant};
 use rand_core::CryptoRng;
 
 use crate::backend::{
-    Backend, BackendError, Batch, FileCells, JournalFile, Journaled, KeyRange, Kv, Parts, Reader,
+    Backend, BackendError, Batch, FileCells, JournalFile, Journaled, KeyRange, Parts, Reader,
     SledTree, free_bytes,
 };
 use crate::bag::KeyClass;
@@ -20,14 +23,16 @@ use crate::error::StoreError;
 use crate::home::{Home, Lock};
 use crate::keyring::Keyring;
 use crate::keys::{Address, Keys, address, seq_of};
-use crate::limits::{FREE_BYTES, JOURNAL_HALF_BYTES, RESERVE_BYTES};
+use crate::limits::{FREE_BYTES, JOURNAL_HALF_BYTES, PAIRS, RESERVE_BYTES};
 use crate::passphrase::{Kdf, Passphrase};
 use crate::pending::Pending;
+use crate::proof::{Proof, Walk};
 use crate::reserve::Reserve;
 use crate::seal;
 use crate::secrets::{self, Directory, open_secret};
 use crate::slots::{Mark, Slots};
 use crate::store::{LEDGER, Opened, Since, Store, ledger_record};
+use crate::sums::{Sums, part_of};
 use crate::tally::{FORMAT, Ledger, LedgerError, Tally};
 use crate::view::View;
 
@@ -123,11 +128,15 @@ impl Store {
         let slots = FileCells::open(&home.slots()).map_err(StoreError::io("open key slots"))?;
         let (slots, mark) = Slots::open(Box::new(slots), unlocked.keys.slot.clone())?;
         present(&home.store().join("db"), "records are")?;
-        look_first(&home, &unlocked, &slots, mark)?;
+        let in_peace = is_in_peace(&home, &unlocked, &slots, mark);
+        if !in_peace {
+            look_first(&home, &unlocked, &slots, mark)?;
+        }
+        let sums = in_peace.then(|| left_sums(&home, &unlocked)).flatten();
 
         let mut reserve = Reserve::find(home.reserve());
         let tree = open_tree(&home, &mut reserve)?;
-        let mut store = resume(Box::new(tree), unlocked, slots, mark, Box::new(rng))?;
+        let mut store = resume(Box::new(tree), unlocked, slots, mark, sums, Box::new(rng))?;
         // Not what is promised to what waits in the journal.
         if store.tree.room(RESERVE_BYTES / 4).is_ok() {
             reserve.renew(0);
@@ -135,6 +144,7 @@ impl Store {
         store.reserve = Some(reserve);
         home.restrict()?;
         store.home = Some((home, lock));
+        store.walk = Walk::begin(&store.view.proof)?;
         Ok(Opened { store, kdf })
     }
 
@@ -185,7 +195,7 @@ impl Store {
         } else {
             let (unlocked, kdf) = Unlocked::open(parts.keyring, passphrase)?;
             let (slots, mark) = Slots::open(parts.slots, unlocked.keys.slot.clone())?;
-            (resume(parts.tree, unlocked, slots, mark, Box::new(rng))?, kdf)
+            (resume(parts.tree, unlocked, slots, mark, None, Box::new(rng))?, kdf)
         };
         Ok(Opened { store, kdf })
     }
@@ -194,7 +204,7 @@ impl Store {
 /// A keyring and the keys in it.
 struct Unlocked {
     keyring: Keyring,
-    keys: Keys,
+    keys: Arc<Keys>,
 }
 
 impl Unlocked {
@@ -204,7 +214,7 @@ impl Unlocked {
     ) -> Result<(Self, Duration), StoreError> {
         let started = Instant::now();
         let (keyring, keys) = Keyring::open(cells, passphrase)?;
-        Ok((Self { keyring, keys }, started.elapsed()))
+        Ok((Self { keyring, keys: Arc::new(keys) }, started.elapsed()))
     }
 }
 
@@ -212,6 +222,7 @@ impl Unlocked {
 struct Checked {
     ledger: Ledger,
     directory: Directory,
+    proof: Proof,
 }
 
 fn make(
@@ -229,28 +240,40 @@ fn make(
     parts.tree.ready()?;
     parts.tree.apply(&Batch { writes: vec![ledger_record(&keys, ledger, &mut *rng)] })?;
     parts.tree.sync()?;
-    let checked = Checked { ledger, directory: Directory::default() };
+    let keys = Arc::new(keys);
+    let place = ledger_place(&keys);
+    let proof = Proof::new(parts.tree.reader(), Arc::clone(&keys), place, Sums::new(), true);
+    let checked = Checked { ledger, directory: Directory::default(), proof };
     let mut store = assemble(parts.tree, Unlocked { keyring, keys }, slots, checked, rng);
     // Last: a store without a keyring was never made.
     store.checkpoint(None)?;
     Ok((store, kdf))
 }
 
-/// Looks at a copy of the tree if anything is not as a peaceful close left it.
+/// Says whether everything is as a peaceful close left it.
+fn is_in_peace(home: &Home, unlocked: &Unlocked, slots: &Slots, mark: Option<Mark>) -> bool {
+    let left = unlocked.keyring.checkpoint;
+    left.rest.is_some()
+        && left.rest == home.rest().ok()
+        && slots.is_whole()
+        && mark.is_some_and(|mark| mark.number == left.number)
+}
+
+/// Returns what the peaceful close wrote down of each part of the records, if it is of the commit it was closed at.
+fn left_sums(home: &Home, unlocked: &Unlocked) -> Option<Sums> {
+    let Unlocked { keyring, keys } = unlocked;
+    let sums =
+        Sums::parse(&home.read_sums()?, &keys.sums, &keyring.store, keyring.checkpoint.number)?;
+    (sums.total() == keyring.checkpoint.tally).then_some(sums)
+}
+
+/// Looks at a copy of the tree.
 fn look_first(
     home: &Home,
     unlocked: &Unlocked,
     slots: &Slots,
     mark: Option<Mark>,
 ) -> Result<(), StoreError> {
-    let left = unlocked.keyring.checkpoint;
-    let in_peace = left.rest.is_some()
-        && left.rest == home.rest().ok()
-        && slots.is_whole()
-        && mark.is_some_and(|mark| mark.number == left.number);
-    if in_peace {
-        return Ok(());
-    }
     let room = home.rest().ok().zip(free_bytes(&home.store()).ok());
     if room.is_some_and(|(copy, free)| free < copy.len.saturating_add(2 * FREE_BYTES)) {
         tracing::warn!("disk is full: store is opened without a look at a copy");
@@ -265,7 +288,7 @@ fn look_first(
         }
     };
     let mut tree = journaled(&trial.0)?;
-    let checked = check(&*tree.reader(), unlocked, slots, mark);
+    let checked = check(tree.reader(), unlocked, slots, mark, None);
     tree.close();
     checked.map(drop)
 }
@@ -294,9 +317,10 @@ fn resume(
     unlocked: Unlocked,
     mut slots: Slots,
     mark: Option<Mark>,
+    sums: Option<Sums>,
     mut rng: Box<dyn CryptoRng + Send>,
 ) -> Result<Store, StoreError> {
-    let checked = check(&*tree.reader(), &unlocked, &slots, mark)?;
+    let checked = check(tree.reader(), &unlocked, &slots, mark, sums)?;
     // Before a key is destroyed: what was read may be in memory only.
     tree.ready()?;
     let in_use = checked.directory.in_use();
@@ -324,7 +348,7 @@ fn assemble(
     rng: Box<dyn CryptoRng + Send>,
 ) -> Store {
     let Unlocked { keyring, keys } = unlocked;
-    let view = View { reader: tree.reader(), keys: Arc::new(keys) };
+    let view = View { reader: tree.reader(), keys, proof: Arc::new(checked.proof) };
     Store {
         tree,
         view,
@@ -338,17 +362,20 @@ fn assemble(
         since: Since { at: Instant::now(), bytes: 0 },
         failed: None,
         closed: false,
+        walk: None,
         reserve: None,
         home: None::<(Home, Lock)>,
     }
 }
 
-/// Reads everything and compares it with what the ledger, the keyring and the slot file say. Writes nothing.
+/// Reads everything and compares it with what the ledger, the keyring and the slot file say. With the sums of a peaceful close
+/// it reads no record but the ledger and the secrets, and the rest is left to the proof. Writes nothing.
 fn check(
-    reader: &dyn Reader,
+    reader: Arc<dyn Reader>,
     unlocked: &Unlocked,
     slots: &Slots,
     mark: Option<Mark>,
+    sums: Option<Sums>,
 ) -> Result<Checked, StoreError> {
     let Unlocked { keyring, keys } = unlocked;
     let checkpoint = keyring.checkpoint;
@@ -360,7 +387,7 @@ fn check(
         let what = format!("{found} pairs of key slots, expected {expected}");
         return Err(StoreError::damaged(what));
     }
-    let ledger = read_ledger(reader, keys)?;
+    let ledger = read_ledger(&*reader, keys)?;
     let known = mark.map_or(0, |mark| mark.number).max(checkpoint.number);
     if ledger.number < known {
         let (expected, found) = (known, ledger.number);
@@ -369,7 +396,14 @@ fn check(
     if ledger.number == checkpoint.number && ledger.tally != checkpoint.tally {
         return Err(StoreError::damaged("records are not those of the last checkpoint"));
     }
-    let (tally, stored) = count(reader, keys)?;
+    // The sums are those of the checkpoint; the ledger has the last word.
+    let sums = sums.filter(|sums| sums.total() == ledger.tally);
+    let is_complete = sums.is_none();
+    let sums = match sums {
+        Some(sums) => sums,
+        None => count(&*reader, keys)?,
+    };
+    let tally = sums.total();
     if tally != ledger.tally {
         let (found, expected) = (tally.count, ledger.tally.count);
         return Err(StoreError::damaged(match found == expected {
@@ -377,8 +411,17 @@ fn check(
             false => format!("{found} records, expected {expected}"),
         }));
     }
+    let place = ledger_place(keys);
+    let proof = Proof::new(Arc::clone(&reader), Arc::clone(keys), place, sums, is_complete);
+    let secrets = keys.own_prefix(secrets::BAG);
+    proof.check(&secrets)?;
     let mut directory = Directory::default();
-    for (key, value) in stored {
+    let range = KeyRange {
+        first: address(&secrets, 0).to_vec(),
+        last: address(&secrets, u64::MAX).to_vec(),
+    };
+    // No more than there are pairs of slots.
+    for (key, value) in reader.scan(&range, false, PAIRS)? {
         let pair = seq_of(&key).unwrap_or(0);
         match open_secret(keys, slots, pair, &value)? {
             secrets::Opened::Whole(slot, name, _) => directory.found(name, slot)?,
@@ -395,11 +438,15 @@ fn check(
             },
         }
     }
-    Ok(Checked { ledger, directory })
+    Ok(Checked { ledger, directory, proof })
+}
+
+fn ledger_place(keys: &Keys) -> Address {
+    address(&keys.own_prefix(LEDGER), 0)
 }
 
 fn read_ledger(reader: &dyn Reader, keys: &Keys) -> Result<Ledger, StoreError> {
-    let place = address(&keys.own_prefix(LEDGER), 0);
+    let place = ledger_place(keys);
     let Some(stored) = reader.get(&place)? else {
         let found = reader.scan(&everything(), false, SAMPLE)?;
         if found.is_empty() {
@@ -427,25 +474,21 @@ fn is_ours(keys: &Keys, key: &[u8], stored: &[u8]) -> bool {
             .any(|class| seal::open(keys.value(*class), &place, stored).is_ok())
 }
 
-/// Counts everything but the ledger, and returns the secret records met on the way.
-fn count(reader: &dyn Reader, keys: &Keys) -> Result<(Tally, Vec<Kv>), StoreError> {
-    let ledger = address(&keys.own_prefix(LEDGER), 0);
-    let secret = keys.own_prefix(secrets::BAG);
-    let mut tally = Tally::default();
-    let mut secrets = Vec::new();
+/// Counts everything but the ledger, part by part.
+fn count(reader: &dyn Reader, keys: &Keys) -> Result<Sums, StoreError> {
+    let ledger = ledger_place(keys);
+    let mut sums = Sums::new();
     let mut range = everything();
     loop {
         let chunk = reader.scan(&range, false, CHUNK)?;
-        let Some((last, _)) = chunk.last() else { return Ok((tally, secrets)) };
+        let Some((last, _)) = chunk.last() else { return Ok(sums) };
         // The next key there can be.
         range.first = [last.as_slice(), &[0]].concat();
         for (key, value) in chunk {
-            if key == ledger {
-                continue;
-            }
-            tally.add(&keys.tally, &key, &value);
-            if key.starts_with(&secret) {
-                secrets.push((key, value));
+            if key != ledger
+                && let Some(sum) = sums.at(part_of(&key))
+            {
+                sum.add(&keys.tally, &key, &value);
             }
         }
     }

@@ -19,11 +19,13 @@ use crate::limits::{CHECKPOINT_AGE, CHECKPOINT_BYTES, RESERVE_BYTES};
 use crate::moment::{Before, Moment};
 use crate::passphrase::Passphrase;
 use crate::pending::Pending;
+use crate::proof::Walk;
 use crate::reserve::Reserve;
 use crate::seal::{NO_SLOT, seal};
 use crate::secrets::{self, Directory, open_secret};
 use crate::slots::{Mark, Slots};
-use crate::tally::Ledger;
+use crate::sums::{Changes, part_of};
+use crate::tally::{Ledger, Tally};
 use crate::view::{View, key_range, seq};
 
 /// The label of the bag whose only record is the ledger.
@@ -58,11 +60,16 @@ pub struct Store {
     pub(crate) since: Since,
     pub(crate) failed: Option<&'static str>,
     pub(crate) closed: bool,
+    /// What compares the records behind an opening that did not.
+    pub(crate) walk: Option<Walk>,
     /// Room kept back for deletions, if the store has a folder.
     pub(crate) reserve: Option<Reserve>,
     /// The folder and its lock, if the store has one. Last, so that the lock goes when everything else is gone.
     pub(crate) home: Option<(Home, Lock)>,
 }
+
+/// A sealed batch: what becomes of slots, ledger and sums once it is durable.
+type Planned = (Vec<secrets::Move>, Ledger, Changes);
 
 /// What happened since the last checkpoint.
 pub(crate) struct Since {
@@ -201,7 +208,7 @@ impl Store {
 
         let mut batch = Batch::default();
         let planned = self.plan(&mut batch);
-        let (moves, ledger) = self.or_fail("preparation of a commit", planned)?;
+        let (moves, ledger, changes) = self.or_fail("preparation of a commit", planned)?;
 
         match self.tree.prepare(&batch).map_err(StoreError::from) {
             Err(error @ StoreError::Full { .. }) => return Err(error),
@@ -220,6 +227,7 @@ impl Store {
         self.or_fail("sync of records", synced)?;
 
         self.ledger = ledger;
+        self.view.proof.advance(changes);
         self.pending = Pending::default();
         self.since.bytes = self.since.bytes.saturating_add(batch.bytes());
         self.after_commit(moves);
@@ -256,7 +264,10 @@ impl Store {
     /// [`crate::limits::IDLE_WITHIN`] after a commit that left something to do.
     pub fn needs_idle(&self) -> bool {
         self.failed.is_none()
-            && (self.slots.is_dirty() || self.checkpoint_is_due() || self.tree.needs_idle())
+            && (self.view.proof.damage().is_some()
+                || self.slots.is_dirty()
+                || self.checkpoint_is_due()
+                || self.tree.needs_idle())
     }
 
     /// Makes the destruction of replaced secrets durable, writes the checkpoint if it is due, and moves some of what is in
@@ -282,6 +293,16 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// Compares everything that was not compared yet with what it must be. An opening does it before anything is answered, or,
+    /// after a peaceful close, for each part before anything is answered out of it, and for all of them behind.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] if something is missing, older than it should be, altered or one too many; the store then stops
+    /// writing.
+    pub fn verify(&self) -> Result<(), StoreError> {
+        self.view.proof.finish()
     }
 
     /// Returns a read-only view of what is committed.
@@ -324,32 +345,43 @@ impl Store {
         address(&self.view.keys.prefix(bag), seq)
     }
 
-    fn check_writable(&self) -> Result<(), StoreError> {
-        self.failed.map_or(Ok(()), |what| Err(StoreError::Failed { what }))
+    fn check_writable(&mut self) -> Result<(), StoreError> {
+        if let Some(what) = self.failed {
+            return Err(StoreError::Failed { what });
+        }
+        match self.view.proof.damage() {
+            Some(what) => self.or_fail("check of the records", Err(StoreError::Damaged { what })),
+            None => Ok(()),
+        }
     }
 
-    /// Asks for room for the pending batch. One that only deletes may have the reserve; when there is room again, the
-    /// reserve is taken first.
+    /// Asks for room for the pending batch; when there is some again, the reserve is taken first.
     fn room(&mut self) -> Result<(), StoreError> {
         let bytes = self.pending.bytes();
-        match self.settled_room(bytes) {
-            Ok(()) => {
-                // Four times the bytes of a batch are promised to it, and to what waits in the journal.
-                if let Some(reserve) = &mut self.reserve
-                    && self.tree.room(bytes.saturating_add(RESERVE_BYTES / 4)).is_ok()
-                {
-                    reserve.renew(bytes.saturating_mul(4));
-                }
-                Ok(())
-            }
-            Err(StoreError::Full { .. })
-                if self.pending.only_deletes()
-                    && self.reserve.as_mut().is_some_and(Reserve::spend) =>
-            {
-                self.settled_room(bytes)
-            }
-            Err(error) => Err(error),
+        if self.pending.only_deletes() && self.tree.room(bytes).is_err() {
+            return self.room_to_delete(bytes);
         }
+        self.settled_room(bytes)?;
+        // Four times the bytes of a batch are promised to it, and to what waits in the journal.
+        if let Some(reserve) = &mut self.reserve
+            && self.tree.room(bytes.saturating_add(RESERVE_BYTES / 4)).is_ok()
+        {
+            reserve.renew(bytes.saturating_mul(4));
+        }
+        Ok(())
+    }
+
+    /// Asks for room on a full disk for a batch that only deletes. It may have the reserve, and what waits in the journal stays there as
+    /// long as it can: written down it would take that room, and nothing would be left for what is to be deleted.
+    fn room_to_delete(&mut self, bytes: u64) -> Result<(), StoreError> {
+        if self.tree.room_beside(bytes).is_ok() {
+            return Ok(());
+        }
+        let is_given = self.reserve.as_mut().is_some_and(Reserve::spend);
+        if is_given && self.tree.room_beside(bytes).is_ok() {
+            return Ok(());
+        }
+        self.settled_room(bytes)
     }
 
     /// Asks for room, and once more when no room is kept any longer for what the tree had put off.
@@ -379,7 +411,7 @@ impl Store {
     }
 
     /// Seals everything pending into a batch, with the ledger that goes with it.
-    fn plan(&mut self, batch: &mut Batch) -> Result<(Vec<secrets::Move>, Ledger), StoreError> {
+    fn plan(&mut self, batch: &mut Batch) -> Result<Planned, StoreError> {
         let keys = Arc::clone(&self.view.keys);
         let moves = self.directory.plan(
             &self.pending.secrets,
@@ -397,20 +429,26 @@ impl Store {
         let mut ledger = self.ledger;
         ledger.number = ledger.number.saturating_add(1);
         let before = self.before.upgrade();
+        let mut changes = Changes::with_capacity(batch.writes.len());
         for (place, stored) in &batch.writes {
+            // What is overwritten must be what it was taken for, or the sums would be wrong for good.
+            self.view.proof.check(place)?;
+            let mut change = Tally::default();
             let old = self.view.reader.get(place)?;
             if let Some(before) = &before {
                 before.note(place, old.as_deref());
             }
             if let Some(old) = old {
-                ledger.tally.remove(&keys.tally, place, &old);
+                change.remove(&keys.tally, place, &old);
             }
             if let Some(new) = stored {
-                ledger.tally.add(&keys.tally, place, new);
+                change.add(&keys.tally, place, new);
             }
+            ledger.tally = ledger.tally.and(&change);
+            changes.push((part_of(place), change));
         }
         batch.writes.push(ledger_record(&keys, ledger, &mut *self.rng));
-        Ok((moves, ledger))
+        Ok((moves, ledger, changes))
     }
 
     /// What follows a durable batch. Errors stop later commits, but this one has happened.
@@ -449,6 +487,9 @@ impl Store {
         }
         let synced = match self.failed {
             Some(what) => Err(StoreError::Failed { what }),
+            None if self.view.proof.damage().is_some() => {
+                Err(StoreError::Failed { what: "check of the records" })
+            }
             None => self.slots.sync().map_err(StoreError::io("sync key slots")).and_then(|()| {
                 match self.tree.settle().map_err(StoreError::from) {
                     // What is in the journal is as durable there.
@@ -457,12 +498,27 @@ impl Store {
                 }
             }),
         };
+        self.view.proof.stop();
         self.tree.close();
+        if let Some(walk) = self.walk.take() {
+            walk.join();
+        }
         synced?;
         // How the file looks when nobody writes to it any more: if it still looks so when the store is opened, nobody
         // has touched it.
         let rest = self.home.as_ref().and_then(|(home, _)| home.rest().ok());
+        self.write_sums();
         self.checkpoint(rest)
+    }
+
+    /// Writes down what each part adds up to, so that the next opening need not read everything first.
+    fn write_sums(&self) {
+        let Some((home, _)) = &self.home else { return };
+        let Ledger { store, number, .. } = &self.ledger;
+        let bytes = self.view.proof.sums().to_bytes(&self.view.keys.sums, store, *number);
+        if let Err(error) = home.write_sums(&bytes) {
+            tracing::warn!(%error, "sums could not be written; the next opening reads everything first");
+        }
     }
 
     /// Returns the first records of a range with the pending batch laid over the committed ones.
@@ -483,6 +539,7 @@ impl Store {
         let pending: Vec<_> = self.pending.records.range(first..=last).collect();
         // Each pending deletion hides at most one of these, so enough are left.
         let wanted = limit.saturating_add(pending.len());
+        self.view.proof.check(&prefix)?;
         let stored = self.view.reader.scan(&range, order == Order::Descending, wanted)?;
         let mut merged = BTreeMap::new();
         for (key, value) in stored {

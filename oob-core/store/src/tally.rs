@@ -41,6 +41,16 @@ impl Tally {
         }
     }
 
+    /// Adds up two sets that have no record in common, or takes in what a batch changes.
+    pub(crate) fn and(&self, other: &Self) -> Self {
+        let mut both = *self;
+        both.count = both.count.wrapping_add(other.count);
+        for (sum, part) in both.sums.iter_mut().zip(other.sums) {
+            *sum = sum.wrapping_add(part);
+        }
+        both
+    }
+
     /// Writes the tally behind what is there already: 40 bytes.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.count.to_be_bytes());
@@ -73,8 +83,9 @@ pub(crate) struct Ledger {
     pub(crate) tally: Tally,
 }
 
-/// The format of everything in the tree.
-pub(crate) const FORMAT: u32 = 1;
+/// The format of everything in the tree. Since 2 there is a journal before it and a record of the journal's in it, which whoever
+/// knows only 1 would take for damage.
+pub(crate) const FORMAT: u32 = 2;
 
 /// Why a ledger could not be read.
 pub(crate) enum LedgerError {
@@ -144,7 +155,11 @@ mod tests {
         for cut in 0..bytes.len() {
             assert!(matches!(Ledger::parse(&bytes[..cut]), Err(LedgerError::Malformed)));
         }
-        let newer = [&[0, 0, 0, 2], &bytes[4..]].concat();
-        assert!(matches!(Ledger::parse(&newer), Err(LedgerError::Newer(2))));
+        let newer = [&[0, 0, 0, 3], &bytes[4..]].concat();
+        assert!(matches!(Ledger::parse(&newer), Err(LedgerError::Newer(3))));
+        // What versions before the journal wrote, and what they refuse by name and not as damage.
+        let older = [&[0, 0, 0, 1], &bytes[4..]].concat();
+        assert!(matches!(Ledger::parse(&older), Ok(read) if read == ledger));
+        assert_eq!(bytes[..4], [0, 0, 0, 2]);
     }
 }

@@ -8,6 +8,7 @@ use crate::backend::{BackendError, KeyRange, Kv, Reader};
 use crate::bag::{Bag, Order};
 use crate::error::StoreError;
 use crate::keys::{Keys, Prefix, address, seq_of};
+use crate::proof::Proof;
 use crate::seal::{NO_SLOT, open, slot_of};
 
 /// A read-only look at the committed records of a store: cheap to clone, usable from any thread, never waiting for a
@@ -19,6 +20,7 @@ use crate::seal::{NO_SLOT, open, slot_of};
 pub struct View {
     pub(crate) reader: Arc<dyn Reader>,
     pub(crate) keys: Arc<Keys>,
+    pub(crate) proof: Arc<Proof>,
 }
 
 impl fmt::Debug for View {
@@ -34,6 +36,7 @@ impl View {
     /// [`StoreError::Damaged`] if it does not open, [`StoreError::Closed`] once the store is closed.
     pub fn get(&self, bag: &Bag, seq: u64) -> Result<Option<Vec<u8>>, StoreError> {
         let key = address(&self.keys.prefix(bag), seq);
+        self.proof.check(&key)?;
         self.reader.get(&key)?.map(|stored| self.open(bag, &key, &stored)).transpose()
     }
 
@@ -50,6 +53,7 @@ impl View {
         limit: usize,
     ) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
         let Some(range) = key_range(&self.keys.prefix(bag), &seqs) else { return Ok(Vec::new()) };
+        self.proof.check(&range.first)?;
         let found = self.reader.scan(&range, order == Order::Descending, limit)?;
         found
             .into_iter()
@@ -63,6 +67,7 @@ impl View {
     /// [`StoreError::Closed`] once the store is closed.
     pub fn last_seq(&self, bag: &Bag) -> Result<Option<u64>, StoreError> {
         let Some(range) = key_range(&self.keys.prefix(bag), &..) else { return Ok(None) };
+        self.proof.check(&range.first)?;
         let found: Vec<Kv> = self.reader.scan(&range, true, 1)?;
         found.first().map(|(key, _)| seq(key)).transpose()
     }

@@ -4,9 +4,11 @@
 //! record: check 16 | previous 16 | number u64 | pieces u64 | length u32 | body
 //! body:   for each write: key length u16 | value length u32, all ones if the key is removed | key | value
 //! ```
+//! Each record begins at a sector of its own, so that writing one touches no sector of another, which is durable already.
 //! `check` is the first half of BLAKE3 over everything behind it, `previous` the check of the record before. Numbers go up by
 //! one over the whole life of the store. So a record that lies there from earlier, that was torn, or that belongs elsewhere
-//! is the end of what can be read, whatever stands behind it.
+//! is not read. But a record is only begun once the one before is durable: a whole one with a later number than the last that
+//! can be read says that some of what was durable was lost.
 //!
 //! `pieces` is how often the tree beneath had been written to by then, so that a tree that lost the end of its own log is not
 //! taken for one that only lags behind.
@@ -17,6 +19,9 @@ use super::{Batch, Cells};
 
 /// What stands before the body of a record.
 const HEAD: usize = 16 + 16 + 8 + 8 + 4;
+
+/// Where records begin: what disks write whole or not at all, and what a write that is cut off may spoil.
+const SECTOR: usize = 512;
 
 /// The length that stands for "no value".
 const REMOVED: u32 = u32::MAX;
@@ -79,7 +84,7 @@ impl Applied {
 pub(super) struct Run {
     /// Which half.
     pub(super) half: usize,
-    /// Where the next record goes.
+    /// Where the last record ends.
     pub(super) end: usize,
     /// The last record.
     pub(super) tip: Tip,
@@ -101,6 +106,8 @@ pub(super) struct Journal {
     dirty: bool,
     /// What was read at opening, and where it lies.
     read: Vec<(u64, Vec<u8>)>,
+    /// A record that is there and cannot follow the last one that was read.
+    beyond: Option<u64>,
 }
 
 impl Journal {
@@ -111,24 +118,29 @@ impl Journal {
         applied: Tip,
     ) -> io::Result<(Self, Vec<Run>)> {
         let bytes = cells.read()?;
-        let mut halves: Vec<(usize, &[u8])> =
-            bytes.chunks(half_bytes).take(2).enumerate().collect();
+        let halves = bytes.chunks(half_bytes).take(2).enumerate();
+        let mut found: Vec<(usize, Vec<Record<'_>>)> =
+            halves.map(|(half, bytes)| (half, find_records(bytes))).collect();
+        let newest = found.iter().flat_map(|(_, records)| records).map(|it| it.tip.number).max();
         let mut tip = applied;
         let mut runs: Vec<Run> = Vec::new();
         // What follows may lie in either half, and what follows that in the other.
         for _ in 0..2 {
-            let found = halves.iter().position(|(half, bytes)| match read_run(*half, bytes, tip) {
-                Some(run) => {
-                    tip = run.tip;
-                    runs.push(run);
-                    true
-                }
-                None => false,
-            });
-            let Some(at) = found else { break };
-            halves.remove(at);
+            let next =
+                found.iter().position(|(half, records)| match read_run(*half, records, tip) {
+                    Some(run) => {
+                        tip = run.tip;
+                        runs.push(run);
+                        true
+                    }
+                    None => false,
+                });
+            let Some(at) = next else { break };
+            found.remove(at);
         }
-        let (half, position) = runs.last().map_or((0, 0), |run| (run.half, run.end));
+        let beyond = newest.filter(|number| *number > tip.number);
+        let end = |run: &Run| (run.half, run.end.next_multiple_of(SECTOR));
+        let (half, position) = runs.last().map_or((0, 0), end);
         let len = bytes.len();
         let part = |run: &Run| {
             let at = run.half.saturating_mul(half_bytes);
@@ -139,7 +151,12 @@ impl Journal {
         let says_more = |run: &&Run| run.batches.iter().any(|batch| !batch.writes.is_empty());
         let read = runs.iter().filter(says_more).map(part).collect();
         let dirty = false;
-        Ok((Self { cells, half_bytes, len, half, position, tip, dirty, read }, runs))
+        Ok((Self { cells, half_bytes, len, half, position, tip, dirty, read, beyond }, runs))
+    }
+
+    /// Returns the number of the newest record, if what it follows was lost.
+    pub(super) fn beyond(&self) -> Option<u64> {
+        self.beyond
     }
 
     /// Makes what was read at opening durable by writing it again. A sync alone is not enough: what a process that was killed
@@ -209,7 +226,7 @@ impl Journal {
         let at = self.half.saturating_mul(self.half_bytes).saturating_add(self.position);
         self.dirty = true;
         self.cells.write(at as u64, &record)?;
-        self.position = self.position.saturating_add(record.len());
+        self.position = self.position.saturating_add(record.len()).next_multiple_of(SECTOR);
         self.tip = Tip { number, check };
         Ok(())
     }
@@ -270,57 +287,67 @@ fn check_of(bytes: &[u8]) -> [u8; 16] {
 
 /// A record as it lies in the file.
 struct Record<'a> {
+    /// Where the next one may begin.
+    end: usize,
     previous: [u8; 16],
     tip: Tip,
     pieces: u64,
     body: &'a [u8],
 }
 
-/// Reads one record that is whole, and what stands behind it.
-fn split_record(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
+/// Finds every whole record of a half, those from earlier among them, however much between them is not.
+fn find_records(bytes: &[u8]) -> Vec<Record<'_>> {
+    let mut records = Vec::new();
+    let mut at = 0;
+    while at < bytes.len() {
+        at = match bytes.get(at..).and_then(|rest| read_record(rest, at)) {
+            Some(record) => {
+                let end = record.end;
+                records.push(record);
+                end
+            }
+            // Those of earlier versions followed each other without a gap.
+            None => at.saturating_add(1).next_multiple_of(SECTOR),
+        };
+    }
+    records
+}
+
+/// Reads the record at the front, if it is whole.
+fn read_record(bytes: &[u8], at: usize) -> Option<Record<'_>> {
     let (check, rest) = bytes.split_first_chunk::<16>()?;
     let (previous, fields) = rest.split_first_chunk::<16>()?;
     let (number, fields) = fields.split_first_chunk::<8>()?;
     let (pieces, fields) = fields.split_first_chunk::<8>()?;
     let (length, fields) = fields.split_first_chunk::<4>()?;
     // The length is believed only as far as there are bytes; the check covers it.
-    let (body, behind) =
-        fields.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
+    let (body, _) = fields.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
     if check_of(rest.get(..HEAD - 16 + body.len())?) != *check {
         return None;
     }
     let tip = Tip { number: u64::from_be_bytes(*number), check: *check };
     let pieces = u64::from_be_bytes(*pieces);
-    Some((Record { previous: *previous, tip, pieces, body }, behind))
+    let end = at.saturating_add(HEAD).saturating_add(body.len());
+    Some(Record { end, previous: *previous, tip, pieces, body })
 }
 
 /// Reads what a half holds behind `applied`; nothing if what follows is not there.
-fn read_run(half: usize, bytes: &[u8], applied: Tip) -> Option<Run> {
-    let (mut rest, mut before) = (bytes, None::<Tip>);
-    let mut batches = Vec::new();
-    let (mut end, mut pieces) = (0, 0);
-    while let Some((record, behind)) = split_record(rest) {
-        let follows = |tip: Tip| {
-            record.previous == tip.check && tip.number.checked_add(1) == Some(record.tip.number)
-        };
-        if before.is_some_and(|tip| !follows(tip)) {
-            break;
+fn read_run(half: usize, records: &[Record<'_>], applied: Tip) -> Option<Run> {
+    let mut run = Run { half, end: 0, tip: applied, pieces: 0, batches: Vec::new() };
+    for record in records {
+        // Those from earlier do not, and none that belongs to another tree.
+        let follows = record.previous == run.tip.check
+            && run.tip.number.checked_add(1) == Some(record.tip.number);
+        if !follows {
+            continue;
         }
-        if record.tip.number > applied.number {
-            // The first of them tells whether all of them belong to this tree.
-            if batches.is_empty() && !follows(applied) {
-                return None;
-            }
-            let Some(batch) = parse_body(record.body) else { break };
-            batches.push(batch);
-        }
-        before = Some(record.tip);
-        pieces = record.pieces;
-        rest = behind;
-        end = bytes.len() - rest.len();
+        let Some(batch) = parse_body(record.body) else { break };
+        run.batches.push(batch);
+        run.tip = record.tip;
+        run.pieces = record.pieces;
+        run.end = record.end;
     }
-    let tip = before.filter(|_| !batches.is_empty())?;
-    Some(Run { half, end, tip, pieces, batches })
+    (!run.batches.is_empty()).then_some(run)
 }
 
 fn parse_body(mut bytes: &[u8]) -> Option<Batch> {

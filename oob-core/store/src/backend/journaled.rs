@@ -70,6 +70,10 @@ impl Journaled {
             let what = format!("records were written {found} times, expected {expected}");
             return Err(BackendError::Damaged(what));
         }
+        if let Some(number) = journal.beyond() {
+            let what = format!("the journal lacks what comes before its record {number}");
+            return Err(BackendError::Damaged(what));
+        }
         let overlay = Overlay::new(reader, APPLIED);
         let mut tree = Self { beneath, journal, overlay, applied, aside: None, passed: false };
         let last = runs.len();
@@ -85,6 +89,13 @@ impl Journaled {
     fn goes_past(&self, batch: &Batch) -> bool {
         // Much at once is not worth being written twice.
         !self.journal.is_made() || record_bytes(batch) > self.journal.half_bytes() / 4
+    }
+
+    /// Says whether the half in use has room for a record.
+    fn fits(&self, record: usize, cost: usize) -> bool {
+        // Deletions take more in memory than in the file.
+        let weight = self.overlay.bytes().saturating_add(cost);
+        self.journal.fits(record) && weight <= 2 * self.journal.half_bytes()
     }
 
     /// Bytes of one piece.
@@ -145,7 +156,7 @@ impl Journaled {
             while self.aside.is_some() {
                 self.write_piece()?;
             }
-            if self.overlay.active().bytes() == 0 {
+            if self.overlay.bytes() == 0 {
                 return Ok(());
             }
             self.turn()?;
@@ -178,21 +189,33 @@ impl Backend for Journaled {
 
     fn room(&self, bytes: u64) -> Result<(), BackendError> {
         // What is not written down yet must be able to be.
-        let waiting = [Some(self.overlay.active()), self.overlay.frozen()];
-        let waiting: usize = waiting.iter().flatten().map(|table| table.bytes()).sum();
+        let aside = self.overlay.frozen().map_or(0, |table| table.bytes());
+        let waiting = self.overlay.bytes().saturating_add(aside);
         self.beneath.room(bytes.saturating_add(waiting as u64))
+    }
+
+    fn room_beside(&self, bytes: u64) -> Result<(), BackendError> {
+        let record = usize::try_from(bytes).unwrap_or(usize::MAX);
+        // What waits keeps its place in the journal, where this has one too.
+        let is_placed = self.journal.is_made()
+            && record <= self.journal.half_bytes() / 4
+            && self.fits(record, record);
+        if is_placed { self.beneath.room(bytes) } else { self.room(bytes) }
     }
 
     fn prepare(&mut self, batch: &Batch) -> Result<(), BackendError> {
         if self.goes_past(batch) {
             return self.write_down();
         }
+        let fits = self.fits(record_bytes(batch), Table::cost(batch));
         while self.aside.as_ref().is_some_and(|aside| self.journal.position() >= aside.due) {
-            self.write_piece()?;
+            match self.write_piece() {
+                // It stays in the journal, which has room for this batch.
+                Err(BackendError::Full { .. }) if fits => break,
+                other => other?,
+            }
         }
-        // Deletions take more in memory than in the file.
-        let weight = self.overlay.active().bytes().saturating_add(Table::cost(batch));
-        if !self.journal.fits(record_bytes(batch)) || weight > 2 * self.journal.half_bytes() {
+        if !fits {
             self.turn()?;
         }
         Ok(())

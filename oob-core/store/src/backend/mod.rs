@@ -97,6 +97,14 @@ pub trait Backend: Send {
     /// [`BackendError::Full`].
     fn room(&self, bytes: u64) -> Result<(), BackendError>;
 
+    /// As [`Backend::room`], for a batch that frees room: where it has a place without, no room is asked for what was put off.
+    ///
+    /// # Errors
+    /// [`BackendError::Full`].
+    fn room_beside(&self, bytes: u64) -> Result<(), BackendError> {
+        self.room(bytes)
+    }
+
     /// Gets ready to write, once what the tree holds was found whole; what was read is durable on return. Called once, before
     /// anything else is changed.
     ///

@@ -15,8 +15,8 @@ const CHUNK: usize = 4096;
 /// A value, or that there is none.
 type Entry = Option<Arc<[u8]>>;
 
-/// The newest values of some keys; `None` hides what lies beneath.
-#[derive(Debug, Default, Clone)]
+/// The newest values of some keys; `None` hides what lies beneath. Nobody ever copies a table.
+#[derive(Debug, Default)]
 pub(super) struct Table {
     entries: BTreeMap<Vec<u8>, Entry>,
     /// Bytes written into it, those written over included: what the tree beneath may need for it at worst.
@@ -44,6 +44,23 @@ impl Table {
         }
     }
 
+    /// Returns the part of a range that a scan for so many records can want, in its order: what it finds, and what hides some of
+    /// that from it. `hidden` of what it finds here may be hidden by another table.
+    fn part(&self, range: &KeyRange, reverse: bool, limit: usize, hidden: usize) -> Vec<Held> {
+        let bounds =
+            (Bound::Included(range.first.as_slice()), Bound::Included(range.last.as_slice()));
+        let mut entries = self.entries.range::<[u8], _>(bounds);
+        let mut left = limit.saturating_add(hidden);
+        let mut part = Vec::new();
+        while left > 0 {
+            let next = if reverse { entries.next_back() } else { entries.next() };
+            let Some((key, value)) = next else { break };
+            left -= usize::from(value.is_some());
+            part.push((key.clone(), value.clone()));
+        }
+        part
+    }
+
     /// Returns the writes behind a key, up to so many bytes but one at least, and whether they are the last.
     pub(super) fn piece(&self, after: Option<&[u8]>, bytes: usize) -> (Batch, bool) {
         let mut batch = Batch::default();
@@ -61,10 +78,15 @@ impl Table {
     }
 }
 
-/// The table that is written to, and the one that is on its way to the tree beneath.
-#[derive(Debug, Default, Clone)]
+/// What a scan takes along of a table.
+type Held = (Vec<u8>, Entry);
+
+/// The table that is written to, and the one that is on its way to the tree beneath. Readers have the lock while they look into
+/// tables in memory, never while they read the tree.
+#[derive(Debug, Default)]
 struct Tables {
-    active: Arc<Table>,
+    active: Table,
+    /// Nobody writes to it, so readers may keep it.
     frozen: Option<Arc<Table>>,
 }
 
@@ -87,19 +109,19 @@ impl Overlay {
 
     /// Lays a batch over everything.
     pub(super) fn write(&self, batch: &Batch) {
-        // A reader at work keeps what it has; the table is copied then, its values are not.
-        self.change(|tables| Arc::make_mut(&mut tables.active).write(batch));
+        self.change(|tables| tables.active.write(batch));
     }
 
     /// Puts the table aside that was written to and begins another. There must be none aside.
     pub(super) fn freeze(&self) {
-        self.change(|tables| tables.frozen = Some(std::mem::take(&mut tables.active)));
+        self.change(|tables| tables.frozen = Some(Arc::new(std::mem::take(&mut tables.active))));
     }
 
     /// Forgets the table that was put aside, since the tree beneath holds it.
     pub(super) fn thaw(&self) {
         let mut gone = None;
         self.change(|tables| gone = tables.frozen.take());
+        drop(gone);
     }
 
     /// Forgets everything; reads answer [`BackendError::Closed`] from now on.
@@ -107,14 +129,14 @@ impl Overlay {
         *self.tables.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Returns the table that is written to.
-    pub(super) fn active(&self) -> Arc<Table> {
-        self.now().map(|tables| tables.active).unwrap_or_default()
+    /// Returns the bytes written into the table in use.
+    pub(super) fn bytes(&self) -> usize {
+        self.look(|tables| tables.active.bytes()).unwrap_or(0)
     }
 
     /// Returns the table that was put aside.
     pub(super) fn frozen(&self) -> Option<Arc<Table>> {
-        self.now().ok()?.frozen
+        self.look(|tables| tables.frozen.clone()).ok()?
     }
 
     fn change(&self, act: impl FnOnce(&mut Tables)) {
@@ -124,32 +146,38 @@ impl Overlay {
         }
     }
 
-    fn now(&self) -> Result<Tables, BackendError> {
+    fn look<T>(&self, act: impl FnOnce(&Tables) -> T) -> Result<T, BackendError> {
         let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
-        tables.clone().ok_or(BackendError::Closed)
+        tables.as_ref().map(act).ok_or(BackendError::Closed)
     }
 }
 
 impl Reader for Overlay {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, BackendError> {
         // The tables before the tree: what leaves a table is in the tree by then.
-        let tables = self.now()?;
-        for table in [Some(&tables.active), tables.frozen.as_ref()].into_iter().flatten() {
-            if let Some(value) = table.entries.get(key) {
-                return Ok(value.as_ref().map(|value| value.to_vec()));
-            }
+        let held = self.look(|tables| {
+            let older = || tables.frozen.as_ref()?.entries.get(key).cloned();
+            tables.active.entries.get(key).cloned().or_else(older)
+        })?;
+        match held {
+            Some(value) => Ok(value.map(|value| value.to_vec())),
+            None if key == self.hidden => Ok(None),
+            None => self.beneath.get(key),
         }
-        if key == self.hidden { Ok(None) } else { self.beneath.get(key) }
     }
 
     fn scan(&self, range: &KeyRange, reverse: bool, limit: usize) -> Result<Vec<Kv>, BackendError> {
         if range.first > range.last {
             return Ok(Vec::new());
         }
-        let tables = self.now()?;
-        let frozen = tables.frozen.unwrap_or_default();
-        let mut layers =
-            [Layer::of(&tables.active, range, reverse), Layer::of(&frozen, range, reverse)];
+        let (active, frozen) = self.look(|tables| {
+            let active = tables.active.part(range, reverse, limit, 0);
+            (active, tables.frozen.clone())
+        })?;
+        // What is removed in the one table may be there in the other.
+        let removed = active.iter().filter(|(_, value)| value.is_none()).count();
+        let frozen = frozen.map(|table| table.part(range, reverse, limit, removed));
+        let mut layers = [Layer::of(active), Layer::of(frozen.unwrap_or_default())];
         let mut beneath = Beneath::of(self, range, reverse, limit);
         let mut found = Vec::new();
         while found.len() < limit {
@@ -173,35 +201,27 @@ impl Reader for Overlay {
     }
 }
 
-/// The part of a table that a scan wants, in its order.
-struct Layer<'a> {
-    next: Option<(&'a Vec<u8>, &'a Entry)>,
-    rest: std::collections::btree_map::Range<'a, Vec<u8>, Entry>,
-    reverse: bool,
+/// What a scan took along of a table, in its order.
+struct Layer {
+    next: Option<Held>,
+    rest: std::vec::IntoIter<Held>,
 }
 
-impl<'a> Layer<'a> {
-    fn of(table: &'a Table, range: &KeyRange, reverse: bool) -> Self {
-        let bounds =
-            (Bound::Included(range.first.as_slice()), Bound::Included(range.last.as_slice()));
-        let mut layer = Self { next: None, rest: table.entries.range::<[u8], _>(bounds), reverse };
-        layer.step();
-        layer
-    }
-
-    fn step(&mut self) {
-        self.next = if self.reverse { self.rest.next_back() } else { self.rest.next() };
+impl Layer {
+    fn of(part: Vec<Held>) -> Self {
+        let mut rest = part.into_iter();
+        Self { next: rest.next(), rest }
     }
 
     fn key(&self) -> Option<&[u8]> {
-        self.next.map(|(key, _)| key.as_slice())
+        self.next.as_ref().map(|(key, _)| key.as_slice())
     }
 
     /// Returns what this layer says of the key, if it is its next.
     fn take(&mut self, key: &[u8]) -> Option<Entry> {
-        let (_, value) = self.next.filter(|(next, _)| next.as_slice() == key)?;
-        self.step();
-        Some(value.clone())
+        let (_, value) = self.next.take_if(|(next, _)| next.as_slice() == key)?;
+        self.next = self.rest.next();
+        Some(value)
     }
 }
 
@@ -268,4 +288,60 @@ fn before(key: &[u8]) -> Option<Vec<u8>> {
         before.extend_from_slice(&[0xff; 64]);
     }
     Some(before)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Backend, MemoryTree};
+    use super::*;
+
+    fn put(number: u16, value: Option<&[u8]>) -> Batch {
+        Batch { writes: vec![(number.to_be_bytes().to_vec(), value.map(<[u8]>::to_vec))] }
+    }
+
+    fn range() -> KeyRange {
+        KeyRange { first: Vec::new(), last: vec![0xff; 2] }
+    }
+
+    /// A scan takes along what it can want and no more, so that it holds up no commit for longer than that, whatever waits there.
+    #[test]
+    fn a_scan_takes_no_more_of_a_table_than_it_can_want() {
+        let overlay = Overlay::new(MemoryTree::new().reader(), b"hidden");
+        (0..1_000).for_each(|number| overlay.write(&put(number, Some(b"x"))));
+        (0..5).for_each(|number| overlay.write(&put(number, None)));
+        let taken = |reverse, hidden| {
+            overlay.look(|tables| tables.active.part(&range(), reverse, 10, hidden)).unwrap().len()
+        };
+        assert_eq!((taken(false, 0), taken(true, 0), taken(true, 3)), (15, 10, 13));
+        let found = overlay.scan(&range(), false, 10).unwrap();
+        assert!(found.iter().map(|(key, _)| key[1]).eq(5..15), "{found:?}");
+    }
+
+    /// While a scan is on its way through the tree, batches are written and tables change places. It tells what was there when it
+    /// began, and the tables it looked at are not its own: before, each of these batches copied the table.
+    #[test]
+    fn a_scan_on_its_way_holds_up_no_batch() {
+        struct Slow(Overlay);
+        impl Reader for Slow {
+            fn get(&self, _key: &[u8]) -> Result<Option<Vec<u8>>, BackendError> {
+                self.0.write(&put(9, Some(b"while it reads")));
+                Ok(None)
+            }
+            fn scan(&self, _: &KeyRange, _: bool, _: usize) -> Result<Vec<Kv>, BackendError> {
+                self.0.write(&put(1, Some(b"while it reads")));
+                self.0.write(&put(3, Some(b"while it reads")));
+                self.0.freeze();
+                self.0.thaw();
+                Ok(Vec::new())
+            }
+        }
+        let inner = Overlay::new(MemoryTree::new().reader(), b"hidden");
+        let overlay = Overlay { beneath: Arc::new(Slow(inner.clone())), ..inner };
+        overlay.write(&put(1, Some(b"before")));
+        overlay.write(&put(2, Some(b"before")));
+        let found = overlay.scan(&range(), false, 10).unwrap();
+        assert!(found.iter().all(|(_, value)| value == b"before") && found.len() == 2, "{found:?}");
+        assert_eq!(overlay.get(&[0, 7]).unwrap(), None);
+        assert_eq!(overlay.get(&[0, 9]).unwrap().unwrap(), b"while it reads");
+    }
 }

@@ -86,6 +86,22 @@ proptest! {
     }
 }
 
+/// However much was deleted since, a page of it is one to hold in memory, and to note down for whoever commits meanwhile.
+#[test]
+fn a_page_has_a_bound_although_all_of_it_was_deleted_since() {
+    let mut store = store();
+    (0..3_000).for_each(|n| store.put(&bag(), n, b"then"));
+    store.commit().unwrap();
+    let moment = store.moment();
+    (0..3_000).for_each(|n| store.delete(&bag(), n));
+    (5_000..9_000).for_each(|n| store.put(&bag(), n, b"since"));
+    store.commit().unwrap();
+    assert_eq!(moment.page(&bag(), 0, 10).unwrap().len(), 10);
+    assert_eq!(moment.page(&bag(), 2_995, 10).unwrap().len(), 5);
+    assert_eq!(moment.page(&bag(), 3_000, 10).unwrap(), []);
+    assert!(read(&moment, 10, || {}).into_keys().eq(0..3_000));
+}
+
 #[test]
 fn a_moment_that_too_much_overtakes_is_given_up_and_the_store_goes_on() {
     let mut store = store();
