@@ -40,6 +40,10 @@ const SLEEP: Duration = Duration::from_secs(1);
 /// message comes soon behind them. Whoever waits to read that a message was delivered does not notice.
 const COMPANY: Duration = Duration::from_millis(2);
 
+/// Steps in which the disk catches up while nothing is queued; after each it is looked whether somebody waits. A full disk gets
+/// no further, so they have an end.
+const CATCHES_UP: usize = 8;
+
 /// How soon a deadline that has passed already is looked at again, so that one that never moves cannot eat the CPU.
 const AT_LEAST: Duration = Duration::from_millis(1);
 
@@ -128,11 +132,17 @@ fn run(
         let mut next = queue.ready();
         if matches!(next, Next::Nothing) {
             // Nobody waits: the disk may catch up now, off everybody's way.
-            if engine.needs_idle() {
+            for _ in 0..CATCHES_UP {
+                if !engine.needs_idle() || !matches!(next, Next::Nothing) {
+                    break;
+                }
                 engine.idle()?;
+                next = queue.ready();
             }
-            snapshots.look(&mut engine, Instant::now());
-            next = queue.next(sleep(&engine, now().mono_ms));
+            if matches!(next, Next::Nothing) {
+                snapshots.look(&mut engine, Instant::now());
+                next = queue.next(sleep(&engine, now().mono_ms));
+            }
         }
         let mut closing = false;
         let mut inputs = 0_usize;

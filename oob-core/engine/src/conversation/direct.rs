@@ -119,6 +119,7 @@ impl Direct<'_> {
             body_seq: body.seq,
             parents,
         };
+        self.all.recent.note(conversation, self.life, body.seq, id);
         self.keep(cx, &conversation, number, record, MessageState::Stored);
         Ok((id, conversation, number))
     }
@@ -207,6 +208,7 @@ impl Direct<'_> {
                 state.last_id = Some(id);
                 record.id = id.to_vec();
                 (record.incarnation, record.body_seq) = (self.life.0, state.own_seq);
+                self.all.recent.note(*conversation, self.life, state.own_seq, id);
                 stored::write(cx.store, &bag, number, &record);
                 self.all.dirty.insert(*conversation);
                 let (body_seq, life) = (record.body_seq, self.life);
@@ -410,14 +412,44 @@ impl Direct<'_> {
     ) -> Result<(), RecordError> {
         let lowest =
             newly.iter().chain(newly_read.iter()).map(|(first, _)| first).min().unwrap_or(0);
-        let mut changed = Vec::new();
+        let changed = |body_seq| {
+            let state = after.state_of_own(life, body_seq);
+            (state != before.state_of_own(life, body_seq)).then_some(state)
+        };
+        let told = match self.all.recent.since(conversation, life, lowest) {
+            Some(recent) => recent.filter_map(|(n, id)| Some((id, changed(n)?))).collect(),
+            None => {
+                // Each record that is looked at is opened. Most receipts are of the last messages, and of few.
+                let span = newly.iter().chain(newly_read.iter());
+                let span = span.fold(1u64, |sum, (first, last)| {
+                    sum.saturating_add(last.saturating_sub(first)).saturating_add(1)
+                });
+                self.search(cx, conversation, life, lowest, span, changed)?
+            }
+        };
+        for (message, state) in told {
+            let delivered =
+                u32::from(matches!(state, MessageState::Delivered | MessageState::Read));
+            let receipt =
+                Receipt { message, conversation: *conversation, state, delivered, expected: 1 };
+            cx.out.events.push(Event::Receipt(receipt));
+        }
+        Ok(())
+    }
+
+    /// Looks for own messages of a life that changed, from a number on, oldest first; about so many are expected to be the last.
+    fn search(
+        &self,
+        cx: &Cx<'_>,
+        conversation: &ConversationId,
+        life: Incarnation,
+        lowest: u64,
+        span: u64,
+        changed: impl Fn(u64) -> Option<MessageState>,
+    ) -> Result<Vec<(MessageId, MessageState)>, RecordError> {
+        let mut found = Vec::new();
         let mut next = u64::MAX;
         let mut looked = 0usize;
-        // Each record that is looked at is opened. Most receipts are of the last messages, and of few.
-        let span = newly.iter().chain(newly_read.iter());
-        let span = span.fold(1u64, |sum, (first, last)| {
-            sum.saturating_add(last.saturating_sub(first)).saturating_add(1)
-        });
         let mut most = usize::try_from(span).unwrap_or(READ_PAGE).min(READ_PAGE);
         'search: while next > 0 && looked < READ_SEARCH {
             let bag = stored::messages(conversation);
@@ -434,22 +466,15 @@ impl Direct<'_> {
                 if record.body_seq < lowest {
                     break 'search;
                 }
-                let state = after.state_of_own(life, record.body_seq);
-                if state != before.state_of_own(life, record.body_seq)
+                if let Some(state) = changed(record.body_seq)
                     && let Ok(id) = MessageId::try_from(record.id.as_slice())
                 {
-                    changed.push((id, state));
+                    found.push((id, state));
                 }
             }
         }
-        for (message, state) in changed.into_iter().rev() {
-            let delivered =
-                u32::from(matches!(state, MessageState::Delivered | MessageState::Read));
-            let receipt =
-                Receipt { message, conversation: *conversation, state, delivered, expected: 1 };
-            cx.out.events.push(Event::Receipt(receipt));
-        }
-        Ok(())
+        found.reverse();
+        Ok(found)
     }
 
     /// Notes that everything up to a number was shown here; receipts go out with this batch.

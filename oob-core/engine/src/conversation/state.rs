@@ -7,15 +7,21 @@ use crate::{
 };
 use oob_proto::{ConversationId, DeviceId, Incarnation, MemberId, MessageId, limits, wire};
 use oob_store::{Order, Store};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Ranges kept per author: a correct author numbers without holes, and what one could send out of order is less.
 pub(super) const RANGES: usize = 1_024;
+
+/// Own messages remembered by number: twice as many as are under way where somebody writes as fast as it goes. What is older
+/// is looked up in the store.
+const RECENT: usize = 1_024;
 
 /// All conversations.
 #[derive(Default)]
 pub(crate) struct Conversations {
     pub(super) all: BTreeMap<ConversationId, Conversation>,
+    /// Not kept over a start.
+    pub(super) recent: Recent,
     pub(super) dirty: BTreeSet<ConversationId>,
     /// Receipts to write at the end of the batch: per conversation, the author's device and life.
     pub(super) owed: BTreeSet<(ConversationId, DeviceId, Incarnation)>,
@@ -47,6 +53,46 @@ pub(super) struct Receipts {
     pub(super) held: RangeSet,
     /// Of own messages: their life ended before they were delivered.
     pub(super) expired: RangeSet,
+}
+
+/// The own messages written last, so that a receipt of them is told without a look at the store.
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    ids: BTreeMap<(ConversationId, Incarnation, u64), MessageId>,
+    order: VecDeque<(ConversationId, Incarnation, u64)>,
+}
+
+impl Recent {
+    /// Notes an own message; the oldest gives way. Within a life and conversation they come in order and without holes.
+    pub(super) fn note(
+        &mut self,
+        conversation: ConversationId,
+        life: Incarnation,
+        body_seq: u64,
+        id: MessageId,
+    ) {
+        let place = (conversation, life, body_seq);
+        self.ids.insert(place, id);
+        self.order.push_back(place);
+        if self.order.len() > RECENT
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.ids.remove(&oldest);
+        }
+    }
+
+    /// Returns the own messages of a life from a number on, in order; none unless all of them are remembered.
+    pub(super) fn since(
+        &self,
+        conversation: &ConversationId,
+        life: Incarnation,
+        lowest: u64,
+    ) -> Option<impl Iterator<Item = (u64, MessageId)> + '_> {
+        // Each that was written later was noted later, so it is still here if this one is.
+        self.ids.get(&(*conversation, life, lowest))?;
+        let range = (*conversation, life, lowest)..=(*conversation, life, u64::MAX);
+        Some(self.ids.range(range).map(|((_, _, body_seq), id)| (*body_seq, *id)))
+    }
 }
 
 impl Conversations {
@@ -229,5 +275,43 @@ pub(super) fn ack(
         read: receipts.read.to_wire(limits::ACK_RANGES),
         olm_session: Vec::new(),
         opened_to: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noted(numbers: std::ops::RangeInclusive<u64>) -> (Recent, ConversationId, Incarnation) {
+        let (mut recent, conversation) = (Recent::default(), ConversationId::from([1; 16]));
+        let life = Incarnation(7);
+        for n in numbers {
+            let id = MessageId::new(oob_proto::DeviceId::from([3; 32]).short(), life, n);
+            recent.note(conversation, life, n, id);
+        }
+        (recent, conversation, life)
+    }
+
+    #[test]
+    fn of_recent_messages_all_from_one_on_are_told_or_none() {
+        let (recent, conversation, life) = noted(5..=20);
+        let since = |lowest| {
+            let all = recent.since(&conversation, life, lowest)?;
+            Some(all.map(|(n, id)| (n, id.seq())).collect::<Vec<_>>())
+        };
+        assert_eq!(since(18), Some(vec![(18, 18), (19, 19), (20, 20)]));
+        assert_eq!(since(4), None, "written before any that is remembered");
+        assert_eq!(since(21), None);
+        assert!(recent.since(&conversation, Incarnation(8), 18).is_none());
+        assert!(recent.since(&ConversationId::from([2; 16]), life, 18).is_none());
+    }
+
+    #[test]
+    fn the_oldest_of_the_recent_messages_gives_way() {
+        let most = u64::try_from(RECENT).unwrap();
+        let (recent, conversation, life) = noted(1..=most + 3);
+        assert_eq!((recent.ids.len(), recent.order.len()), (RECENT, RECENT));
+        assert!(recent.since(&conversation, life, 3).is_none());
+        assert_eq!(recent.since(&conversation, life, 4).unwrap().count(), RECENT);
     }
 }

@@ -253,14 +253,23 @@ impl InEnd {
         tags: &mut BTreeMap<[u8; 16], (DeviceId, ChannelId, u64)>,
     ) -> Vec<[u8; 16]> {
         let mut fresh = Vec::new();
-        let now: Vec<u64> = self.channel.wanted().collect();
-        for gone in self.wanted.iter().filter(|n| now.binary_search(n).is_err()) {
-            tags.remove(&self.channel.tag(*gone));
+        // This runs for each message: a growing list would be moved several times.
+        let mut now = Vec::with_capacity(self.wanted.len().saturating_add(2));
+        let mut before = self.wanted.iter().copied().peekable();
+        for n in self.channel.wanted() {
+            now.push(n);
+            // Both ascend: what the one passes over is in the other alone.
+            while let Some(gone) = before.next_if(|known| *known < n) {
+                tags.remove(&self.channel.tag(gone));
+            }
+            if before.next_if_eq(&n).is_none() {
+                let tag = self.channel.tag(n);
+                tags.insert(tag, (*device, *self.channel.id(), n));
+                fresh.push(tag);
+            }
         }
-        for new in now.iter().filter(|n| self.wanted.binary_search(n).is_err()) {
-            let tag = self.channel.tag(*new);
-            tags.insert(tag, (*device, *self.channel.id(), *new));
-            fresh.push(tag);
+        for gone in before {
+            tags.remove(&self.channel.tag(gone));
         }
         self.wanted = now;
         fresh

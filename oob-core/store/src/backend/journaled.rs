@@ -21,6 +21,9 @@ const APPLIED: &[u8] = b"journal";
 /// neither: sled may write over what became free since the last one.
 const PIECES: usize = 16;
 
+/// Parts of a piece, one for each idle moment: whoever comes meanwhile waits for one, and only with the last of them for the sync.
+const PARTS: usize = 8;
+
 /// A tree and the journal in front of it.
 pub struct Journaled {
     beneath: Box<dyn Backend>,
@@ -38,6 +41,8 @@ struct Aside {
     tip: Tip,
     /// The last key written down.
     after: Option<Vec<u8>>,
+    /// Bytes of the piece under way that are written down and not yet synced.
+    begun: usize,
     /// Where the half in use may be when the next piece is due.
     due: usize,
     /// From one piece to the next.
@@ -109,7 +114,7 @@ impl Journaled {
             self.overlay.frozen().map_or(0, |table| table.bytes()) / self.piece_bytes() + 1;
         // Done well before the half in use is full.
         let stride = self.journal.half_bytes() / 4 * 3 / pieces;
-        self.aside = Some(Aside { tip, after: None, due: stride, stride });
+        self.aside = Some(Aside { tip, after: None, begun: 0, due: stride, stride });
     }
 
     /// Begins the other half, once the tree beneath holds what is in it.
@@ -122,17 +127,32 @@ impl Journaled {
         Ok(())
     }
 
-    /// Writes down a piece of what was put aside; durable on return.
+    /// Writes down the rest of a piece of what was put aside; durable on return.
     fn write_piece(&mut self) -> Result<(), BackendError> {
-        let bytes = self.piece_bytes();
+        self.write_part(self.piece_bytes())
+    }
+
+    /// Writes down part of a piece; what ends the piece makes all of it durable. Until then the tree beneath may hold any of it
+    /// or nothing, and neither is known by its count: the journal holds all of it.
+    fn write_part(&mut self, most: usize) -> Result<(), BackendError> {
+        let piece = self.piece_bytes();
         let (Some(aside), Some(table)) = (&mut self.aside, self.overlay.frozen()) else {
             return Ok(());
         };
-        let (mut batch, is_last) = table.piece(aside.after.as_deref(), bytes);
+        let left = piece.saturating_sub(aside.begun);
+        let (mut batch, is_last) = table.piece(aside.after.as_deref(), most.min(left));
         self.beneath.room(batch.bytes())?;
         // The tree beneath must never hold part of a batch that the journal could lose.
         self.journal.sync()?;
-        let after = batch.writes.last().map(|(key, _)| key.clone());
+        if let Some((key, _)) = batch.writes.last() {
+            aside.after = Some(key.clone());
+        }
+        aside.begun = aside.begun.saturating_add(usize::try_from(batch.bytes()).unwrap_or(piece));
+        if !is_last && aside.begun < piece {
+            return self.beneath.apply(&batch);
+        }
+        aside.begun = 0;
+        aside.due = aside.due.saturating_add(aside.stride);
         self.applied.pieces = self.applied.pieces.saturating_add(1);
         if is_last {
             self.applied.tip = aside.tip;
@@ -143,9 +163,6 @@ impl Journaled {
         if is_last {
             self.aside = None;
             self.overlay.thaw();
-        } else {
-            aside.after = after;
-            aside.due = aside.due.saturating_add(aside.stride);
         }
         Ok(())
     }
@@ -254,7 +271,7 @@ impl Backend for Journaled {
     }
 
     fn idle(&mut self) -> Result<(), BackendError> {
-        self.write_piece()
+        self.write_part(self.piece_bytes().div_ceil(PARTS))
     }
 
     fn settle(&mut self) -> Result<(), BackendError> {
