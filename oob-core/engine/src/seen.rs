@@ -248,6 +248,11 @@ impl Seen {
         self.by_author.get(device).into_iter().flatten().map(|(life, _)| *life)
     }
 
+    /// The highest number of a life that is here or not needed; 0 if none is.
+    pub(crate) fn last(&self, device: &DeviceId, life: Incarnation) -> u64 {
+        self.life(device, life).and_then(|of| of.known.last()).unwrap_or(0)
+    }
+
     /// What came of a life, whether or not it is needed still.
     pub(crate) fn came(&self, device: &DeviceId, life: Incarnation) -> RangeSet {
         let of = self.life(device, life);

@@ -169,6 +169,7 @@ fn leap(world: &mut World) {
         r#gen: life.rlk_gen,
         number: life.have_number + 9,
         entries: vec![entry],
+        run: 0,
     };
     let link = world.links.iter().find(|(_, ends)| **ends == (0, 2)).map(|(link, _)| *link);
     for kind in [
