@@ -259,6 +259,11 @@ impl Seen {
         of.map(|of| of.unseen.missing_from(&of.known)).unwrap_or_default()
     }
 
+    /// What of a life never came, and nobody needs by its author's word.
+    pub(crate) fn said(&self, device: &DeviceId, life: Incarnation) -> RangeSet {
+        self.life(device, life).map(|of| of.unseen.clone()).unwrap_or_default()
+    }
+
     /// Forgets all of a life but some, as if it had never come: it does not stand.
     pub(crate) fn cut(&mut self, device: &DeviceId, life: Incarnation, standing: &RangeSet) {
         let Some(of) = self.by_author.get_mut(device).and_then(|lives| lives.get_mut(&life)) else {
