@@ -188,7 +188,8 @@ impl Engine {
             return Ok(engine);
         }
         let mut state = State::load(&store)?.ok_or(EngineError::NoIdentity)?;
-        state.life.doubt();
+        let mut rng = rng;
+        state.life.doubt(&mut rng);
         let (oldest, next) = event_numbers(&store)?;
         Ok(Self::with(store, rng, state, oldest, next, now))
     }
@@ -541,7 +542,7 @@ impl Engine {
         #[cfg(feature = "sim")]
         let rig = std::mem::take(&mut self.state.rig);
         self.state = State::load(&self.store)?.ok_or(EngineError::NoIdentity)?;
-        self.state.life.doubt();
+        self.state.life.doubt(&mut self.rng);
         self.state.listening = listening;
         self.state.custody.set_limit(carry_limit);
         #[cfg(feature = "sim")]

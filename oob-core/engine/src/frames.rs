@@ -76,7 +76,7 @@ impl State {
         }
         if let Some(device) = self.links.down(link) {
             self.spread_of(&device);
-            self.store_have(&device);
+            self.store_word(cx.store, &device);
             self.heard(cx, &device);
             self.near_changed(cx.now.mono_ms);
         }

@@ -70,7 +70,7 @@ impl State {
         }
         let first = std::mem::replace(&mut link.have_number, claim.number) == 0;
         // What was so once says nothing of what is: numbers may have been given to other records since.
-        if !self.keep_have(cx, id, from, &claim, signed, first) {
+        if !self.keep_word(cx, id, from, &claim, signed, first) {
             return Ok(true);
         }
         let Some(link) = self.links.get_mut(id) else { return Ok(true) };

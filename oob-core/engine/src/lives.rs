@@ -15,7 +15,7 @@ use crate::{
     roster::{BundleClaim, RelayClaim},
     state::State,
     stored::{self, RecordError},
-    sync::HaveClaim,
+    sync::{HaveClaim, Word},
 };
 use oob_crypto::{PublicKey, signed::verify};
 use oob_proto::{
@@ -23,6 +23,7 @@ use oob_proto::{
     signing::SignedType,
     wire::{self, Frame, frame::Kind},
 };
+use oob_store::Store;
 use std::collections::BTreeSet;
 
 /// What a device lacks is sealed again for it at once, then after this time, then after twice as long each time: one that
@@ -36,7 +37,7 @@ const AGAIN_MOST_MS: u64 = 4 * 3_600_000;
 const AGAIN_FORGIVEN_MS: u64 = 86_400_000;
 
 /// Words of neighbours at hand to be shown to them; a device has fewer streams. Of others they are read again.
-const HAVES: usize = 64;
+const WORDS: usize = 64;
 
 /// How long nothing goes out while a neighbour owes the proof of what it says. Without one its word counts for nothing.
 const PROOF_MS: u64 = 10_000;
@@ -222,7 +223,8 @@ impl State {
         if verify(SignedType::Have, org, signed, &[signer]).is_err() {
             return Some(false);
         }
-        if raw.incarnation == self.life.incarnation.0 && raw.number > self.life.have_number() {
+        if raw.incarnation == self.life.incarnation.0 && !self.life.knows_word(raw.run, raw.number)
+        {
             self.is_behind(0);
         }
         Some(true)
@@ -230,16 +232,18 @@ impl State {
 
     /// What to tell a neighbour of its own last word.
     pub(crate) fn have_mark(&self, device: &DeviceId) -> Option<wire::HaveMark> {
-        let (life, number, _) = self.last_have(device)?;
-        Some(wire::HaveMark { incarnation: life.0, number })
+        let Word { life, number, run, .. } = self.last_word(device)?;
+        Some(wire::HaveMark { incarnation: life.0, number, run })
     }
 
-    /// The newest Have of a device, with its life and number.
-    fn last_have(&self, device: &DeviceId) -> Option<(Incarnation, u64, wire::Signed)> {
-        self.last_haves.get(device).cloned().or_else(|| {
+    /// The newest Have of a device.
+    fn last_word(&self, device: &DeviceId) -> Option<Word> {
+        self.last_words.get(device).cloned().or_else(|| {
             let signed = self.neighbours.get(device)?.have.clone()?;
             let raw = wire::Have::decode(signed.payload.as_slice()).ok()?;
-            Some((Incarnation(raw.incarnation), raw.number, signed))
+            let (life, number, run) = (Incarnation(raw.incarnation), raw.number, raw.run);
+            // How far it tells of its author's own records is asked of those that came since the start alone.
+            Some(Word { life, number, run, own_to: 0, signed })
         })
     }
 
@@ -247,7 +251,8 @@ impl State {
     /// wait a moment for its own signature, which the neighbour then shows.
     pub(crate) fn heard_of_own(&mut self, cx: &Cx<'_>, from: &Device, hello: &wire::Hello) {
         let later = hello.yours.as_ref().is_some_and(|yours| {
-            yours.incarnation == self.life.incarnation.0 && yours.number > self.life.have_number()
+            yours.incarnation == self.life.incarnation.0
+                && !self.life.knows_word(yours.run, yours.number)
         });
         if !later {
             return self.knows_nothing_later(from.id);
@@ -266,7 +271,7 @@ impl State {
     fn knows_nothing_later(&mut self, device: DeviceId) {
         self.vouched_by.insert(device);
         let stored = self.neighbours.iter().filter(|(_, known)| known.have.is_some());
-        let mut met = stored.map(|(id, _)| id).chain(self.last_haves.keys());
+        let mut met = stored.map(|(id, _)| id).chain(self.last_words.keys());
         if met.all(|id| self.vouched_by.contains(id) || self.device(id).is_none()) {
             self.life.vouched();
         }
@@ -304,9 +309,9 @@ impl State {
         }
     }
 
-    /// Keeps a neighbour's word, and shows it a later one of its own if it comes back with an older. Returns whether it is its
+    /// Keeps a neighbour's word, and shows it the one before if it may not know that any more. Returns whether the new one is its
     /// last.
-    pub(crate) fn keep_have(
+    pub(crate) fn keep_word(
         &mut self,
         cx: &mut Cx<'_>,
         link: LinkId,
@@ -315,40 +320,70 @@ impl State {
         signed: &wire::Signed,
         first: bool,
     ) -> bool {
-        if let Some((life, number, later)) = self.last_have(&from.id)
-            && life == claim.life
-            && number >= claim.number
+        if let Some(before) = self.last_word(&from.id)
+            && before.life == claim.life
         {
-            if later == *signed {
+            let later = before.number >= claim.number;
+            if later && before.signed == *signed {
                 return true;
             }
-            if first {
+            // Its store was opened in between. If it was put back before that, too, it may have said as many words since, to
+            // others, as it forgot: only itself can tell.
+            if first && (later || before.run != claim.run) {
                 let cert = self.directory.newest_relay(&from.id, claim.life);
                 let cert = cert.filter(|(generation, _)| *generation > claim.generation);
                 let cert = cert.map(|(_, cert)| Kind::RelayCert(cert.clone()));
-                for kind in cert.into_iter().chain([Kind::Have(later)]) {
+                for kind in cert.into_iter().chain([Kind::Have(before.signed)]) {
                     show(cx, link, kind);
                 }
             }
-            return false;
-        }
-        if self.last_haves.len() >= HAVES && !self.last_haves.contains_key(&from.id) {
-            let linked: BTreeSet<DeviceId> = self.links.iter().map(|link| link.device).collect();
-            let heard_ms = |id: &DeviceId| self.neighbours.get(id).map_or(0, |n| n.last_heard_ms);
-            if let Some(oldest) = gives_way(self.last_haves.keys(), &linked, heard_ms) {
-                self.store_have(&oldest);
-                self.last_haves.remove(&oldest);
+            if later {
+                return false;
             }
         }
-        self.last_haves.insert(from.id, (claim.life, claim.number, signed.clone()));
+        if self.last_words.len() >= WORDS && !self.last_words.contains_key(&from.id) {
+            let linked: BTreeSet<DeviceId> = self.links.iter().map(|link| link.device).collect();
+            let heard_ms = |id: &DeviceId| self.neighbours.get(id).map_or(0, |n| n.last_heard_ms);
+            if let Some(oldest) = gives_way(self.last_words.keys(), &linked, heard_ms) {
+                self.store_word(cx.store, &oldest);
+                self.last_words.remove(&oldest);
+            }
+        }
+        let own = claim.told.iter().find(|told| told.key == (from.id, claim.life));
+        let word = Word {
+            life: claim.life,
+            number: claim.number,
+            run: claim.run,
+            own_to: own.and_then(|told| told.known.last()).unwrap_or(0),
+            signed: signed.clone(),
+        };
+        self.last_words.insert(from.id, word);
+        self.spoke.insert(from.id);
         true
     }
 
-    /// Puts a neighbour's last word where it is written with the rest that is known of it: its stream ended.
-    pub(crate) fn store_have(&mut self, device: &DeviceId) {
-        if let Some((_, _, signed)) = self.last_haves.get(device) {
-            self.neighbours.entry(*device).or_default().have = Some(signed.clone());
+    /// Writes the words that came in this batch where more of their author's records is known than the stored one tells of.
+    /// Whatever number of a device is known here, and told as known, a word that was said after it lies in the store: from the
+    /// next one on after the record came, whenever this device is killed. A word that brings no news of its author's own
+    /// records vouches for nothing, and waits for the end of the stream.
+    pub(crate) fn save_words(&mut self, store: &mut Store) {
+        for device in std::mem::take(&mut self.spoke) {
+            let Some(word) = self.last_words.get(&device) else { continue };
+            let known = self.seen.last(&device, word.life);
+            let stored = self.stored_words.get(&device);
+            if stored.is_none_or(|(life, to)| *life != word.life || *to < known) {
+                self.store_word(store, &device);
+            }
         }
+    }
+
+    /// Writes a neighbour's last word with the rest that is known of it.
+    pub(crate) fn store_word(&mut self, store: &mut Store, device: &DeviceId) {
+        let Some(word) = self.last_words.get(device) else { return };
+        let known = self.neighbours.entry(*device).or_default();
+        known.have = Some(word.signed.clone());
+        stored::write(store, &stored::neighbour(device), stored::ONLY, known);
+        self.stored_words.insert(*device, (word.life, word.own_to));
     }
 
     /// Shows a neighbour that greets with older keys its own newest certificate of that life.

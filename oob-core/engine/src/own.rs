@@ -42,6 +42,9 @@ const OVERTAKEN_MS: u64 = 86_400_000;
 /// Own certificates kept: those of 22 days, and room for a clock that jumps; as many as others keep of one device.
 const RELAY_CERTS: usize = 32;
 
+/// Runs of the store that are remembered: whoever saw none of the last sixteen speaks of numbers that are known to be old.
+const RUNS: usize = 16;
+
 /// A relay key signs this long, about a day.
 pub(crate) const RELAY_LIFE_MS: u64 = 86_400_000;
 
@@ -137,6 +140,11 @@ impl Identity {
     }
 }
 
+/// Draws what a run is told by; 0 tells none.
+fn next_run(rng: &mut Rng) -> u32 {
+    rng.next_u32().max(1)
+}
+
 fn signing_key(bytes: &[u8]) -> Option<SigningKey> {
     bytes.try_into().ok().map(SigningKey::from_secret)
 }
@@ -197,6 +205,10 @@ pub(crate) struct Life {
     next_record: u64,
     next_bundle: u64,
     have_number: u64,
+    /// Drawn when the store was opened: the words of this run have it.
+    run: u32,
+    /// Runs before it in this life, oldest first, with the number of the last word of each.
+    runs: Vec<(u32, u64)>,
     /// Own certificates whose envelopes may still be under way, oldest first, with the elapsed time at which a newer one
     /// was made; 0 for the last.
     relay_certs: Vec<(wire::Signed, u64)>,
@@ -224,6 +236,8 @@ impl Life {
     pub(crate) fn generate(rng: &mut Rng) -> Self {
         Self {
             incarnation: Incarnation(rng.next_u32()),
+            run: next_run(rng),
+            runs: Vec::new(),
             rlk_gen: 0,
             rlk: SigningKey::generate(rng),
             rlk_since_ms: 0,
@@ -276,6 +290,8 @@ impl Life {
             next_record: raw.next_record,
             next_bundle: raw.next_bundle,
             have_number: raw.have_number,
+            run: raw.run,
+            runs: raw.runs.into_iter().map(|known| (known.run, known.last)).collect(),
             relay_certs: raw
                 .relay_certs
                 .into_iter()
@@ -336,6 +352,12 @@ impl Life {
             overtaken: self.overtaken,
             overtaken_ms: self.overtaken_ms,
             elsewhere_ms: self.elsewhere_ms,
+            run: self.run,
+            runs: self
+                .runs
+                .iter()
+                .map(|(run, last)| wire::StoredRun { run: *run, last: *last })
+                .collect(),
         }
     }
 
@@ -349,6 +371,7 @@ impl Life {
         self.rlk = SigningKey::generate(rng);
         (self.rlk_gen, self.rlk_since_ms) = (0, 0);
         (self.next_record, self.have_number) = (1, 0);
+        (self.run, self.runs) = (next_run(rng), Vec::new());
         // Bundles are told apart by their number, across lives: a few may have been published that nobody here knows of. The
         // same copy may be restored again, too: by the clock the later life has the higher number. Where the clock does not
         // say so, whoever knows the other bundle shows it.
@@ -413,10 +436,33 @@ impl Life {
     }
 
     /// Takes note that the store was opened: whether it is the newest there ever was, nothing in it says.
-    pub(crate) fn doubt(&mut self) {
+    pub(crate) fn doubt(&mut self, rng: &mut Rng) {
         if self.doubtful_from == 0 {
             self.doubtful_from = self.next_record;
         }
+        // It is written with the first word that has it.
+        if self.have_number > self.runs.last().map_or(0, |(_, last)| *last) {
+            self.runs.push((self.run, self.have_number));
+            let many = self.runs.len().saturating_sub(RUNS);
+            self.runs.drain(..many);
+        }
+        self.run = next_run(rng);
+    }
+
+    /// What tells the words of this run from those of another.
+    pub(crate) fn run(&self) -> u32 {
+        self.run
+    }
+
+    /// Whether this store knows a word of this life: numbers alone do not tell, since whoever was put back gives them again.
+    pub(crate) fn knows_word(&self, run: u32, number: u64) -> bool {
+        if run == 0 || run == self.run {
+            return number <= self.have_number;
+        }
+        let oldest = self.runs.first().map_or(0, |(_, last)| *last);
+        let last =
+            self.runs.iter().find(|(known, _)| *known == run).map_or(oldest, |(_, last)| *last);
+        number <= last
     }
 
     /// Takes note that a neighbour knows the last word of this life to be the one that is known here.

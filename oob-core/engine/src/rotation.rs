@@ -5,7 +5,7 @@ use crate::{
     cx::Cx,
     effect::{Answer, CommandError, Effect},
     model::{Device, LinkId, RangeSet, Ring},
-    roster::{CUT_RANGES, Circle, announce, author, cut_of},
+    roster::{CUT_RANGES, Came, Circle, announce, author, count, cut_of},
     state::State,
 };
 use oob_crypto::{EpochSecret, FirstContact, SigningKey, open_grant, seal_grant, sha256};
@@ -79,24 +79,33 @@ impl State {
             .chain(self.seen.lives_of(device))
             .chain(self.directory.lives(device))
             .collect();
-        let mut cuts: Vec<(u64, Vec<wire::Range>, u64, Incarnation)> = lives
+        let mut cuts: Vec<(u64, u64, Incarnation, Came)> = lives
             .into_iter()
             .map(|life| {
-                let (records, ranges) = cut_of(&self.came(device, life), CUT_RANGES);
-                (records, ranges, ops.remove(&life).unwrap_or(0), life)
+                let came = self.came_of(device, life);
+                (count(&came.all), ops.remove(&life).unwrap_or(0), life, came)
             })
             .collect();
         // A device of more lives than fit was made to lie; what it did most in is most likely honest.
-        cuts.sort_unstable_by_key(|(records, _, ops, life)| Reverse((*records, *ops, *life)));
+        cuts.sort_unstable_by_key(|(records, ops, life, _)| Reverse((*records, *ops, *life)));
         cuts.truncate(CUTS);
         let mut room = CUT_RANGES;
         let mut all = BTreeMap::new();
-        for (records, mut ranges, ops, life) in cuts {
-            ranges.truncate(room);
+        for (_, ops, life, came) in cuts {
+            let (records, ranges) = cut_of(&came, room);
             room = room.saturating_sub(ranges.len());
             all.insert(life, wire::Cut { incarnation: life.0, ops, records, ranges });
         }
         Ok(all.into_values().collect())
+    }
+
+    /// What is known here of the records of a device's life.
+    fn came_of(&self, device: &DeviceId, life: Incarnation) -> Came {
+        let mut under_way = self.custody.carried(&(*device, life)).cloned().unwrap_or_default();
+        self.directory.records(device, life).for_each(|seq| {
+            under_way.insert(seq);
+        });
+        Came { all: self.came(device, life), under_way, said: self.seen.said(device, life) }
     }
 
     /// The numbers of the records of a device's life that came here.

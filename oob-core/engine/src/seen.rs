@@ -248,10 +248,20 @@ impl Seen {
         self.by_author.get(device).into_iter().flatten().map(|(life, _)| *life)
     }
 
+    /// The highest number of a life that is here or not needed; 0 if none is.
+    pub(crate) fn last(&self, device: &DeviceId, life: Incarnation) -> u64 {
+        self.life(device, life).and_then(|of| of.known.last()).unwrap_or(0)
+    }
+
     /// What came of a life, whether or not it is needed still.
     pub(crate) fn came(&self, device: &DeviceId, life: Incarnation) -> RangeSet {
         let of = self.life(device, life);
         of.map(|of| of.unseen.missing_from(&of.known)).unwrap_or_default()
+    }
+
+    /// What of a life never came, and nobody needs by its author's word.
+    pub(crate) fn said(&self, device: &DeviceId, life: Incarnation) -> RangeSet {
+        self.life(device, life).map(|of| of.unseen.clone()).unwrap_or_default()
     }
 
     /// Forgets all of a life but some, as if it had never come: it does not stand.

@@ -19,7 +19,7 @@ use crate::{
     session::{OwnBundles, Peers},
     snapshot::{Me, Nearby, OrgInfo, Owed, RosterView, ScreenKeys, Snapshot},
     stored::{self, RecordError},
-    sync::{HeardOf, Links, Straight},
+    sync::{HeardOf, Links, Straight, Word},
 };
 use oob_crypto::BeaconKey;
 use oob_proto::{DeviceId, EpochId, Incarnation, MemberId, OrgId, TransportKey, wire};
@@ -68,8 +68,12 @@ pub(crate) struct State {
     pub(crate) snapshot_time: (u64, u64),
     /// Devices whose state is in memory.
     loaded: BTreeSet<DeviceId>,
-    /// Newest Have of neighbours heard since the start, with its life and number: shown to them should they come back with an older one.
-    pub(crate) last_haves: BTreeMap<DeviceId, (Incarnation, u64, wire::Signed)>,
+    /// Newest words of neighbours heard since the start: shown to them should they come back with older ones.
+    pub(crate) last_words: BTreeMap<DeviceId, Word>,
+    /// Who said one in this batch.
+    pub(crate) spoke: BTreeSet<DeviceId>,
+    /// Up to which of its own records each one's stored word tells, and of which life.
+    pub(crate) stored_words: BTreeMap<DeviceId, (Incarnation, u64)>,
     /// Devices that began another life and are to be sent again what they lack.
     pub(crate) lost: BTreeSet<DeviceId>,
     /// Who knows no later word of this device than it does, as of this start.
@@ -131,7 +135,9 @@ impl State {
             told: BTreeMap::new(),
             by_gossip: false,
             snapshot_time: (0, 0),
-            last_haves: BTreeMap::new(),
+            last_words: BTreeMap::new(),
+            spoke: BTreeSet::new(),
+            stored_words: BTreeMap::new(),
             lost: BTreeSet::new(),
             vouched_by: BTreeSet::new(),
             held_back_ms: 0,
@@ -236,6 +242,7 @@ impl State {
         self.peers.save_dirty(store, elapsed_ms);
         self.releases.save_fresh(store);
         self.holders.save_if_dirty(store);
+        self.save_words(store);
         self.life.save_if_dirty(store);
     }
 

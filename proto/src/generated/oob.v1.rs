@@ -478,13 +478,15 @@ pub struct Hello {
     #[prost(message, optional, tag = "9")]
     pub yours: ::core::option::Option<HaveMark>,
 }
-/// Life and number of a Have.
+/// Life, number and run of a Have.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HaveMark {
     #[prost(uint32, tag = "1")]
     pub incarnation: u32,
     #[prost(uint64, tag = "2")]
     pub number: u64,
+    #[prost(uint32, tag = "3")]
+    pub run: u32,
 }
 /// Every second; three seconds without any frame end the stream.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -524,6 +526,10 @@ pub struct Have {
     pub number: u64,
     #[prost(message, repeated, tag = "5")]
     pub entries: ::prost::alloc::vec::Vec<HaveEntry>,
+    /// Drawn each time its store is opened; 0 says nothing. By a run that it does not know, or a later word of one that it does,
+    /// a device finds that its store was put back.
+    #[prost(uint32, tag = "7")]
+    pub run: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HaveEntry {
@@ -871,6 +877,20 @@ pub struct StoredLife {
     /// By this device's clock, when it was found that this identity runs elsewhere too; 0 if it was not.
     #[prost(uint64, tag = "16")]
     pub elsewhere_ms: u64,
+    /// Have.run of the words that are said now, and the runs before it, oldest first.
+    #[prost(uint32, tag = "17")]
+    pub run: u32,
+    #[prost(message, repeated, tag = "18")]
+    pub runs: ::prost::alloc::vec::Vec<StoredRun>,
+}
+/// What was said between one opening of the store and the next.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredRun {
+    #[prost(uint32, tag = "1")]
+    pub run: u32,
+    /// Number of its last Have.
+    #[prost(uint64, tag = "2")]
+    pub last: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct StoredRelayCert {

@@ -57,12 +57,13 @@ impl Aside {
             .try_fold(0, |highest, next| next.map(|lamport| lamport.max(highest)))
     }
 
-    /// Takes out what an operation builds on that is not known, parents first; none if not all of it is here, or some of it is
-    /// by the same author: nobody vouches for what is one's own. The neighbour pays for each look that leads to nothing.
+    /// Takes out what an operation builds on that is not known, parents first; none if not all of it is here, or, unless `own`, some
+    /// of it is by the same author: nobody but an admin vouches for what is one's own. The neighbour pays for each look that leads to nothing.
     pub(super) fn take_past_of(
         &mut self,
         from: Option<LinkId>,
         op: &CheckedOp,
+        own: bool,
         is_known: impl Fn(&OpHash) -> bool,
     ) -> Option<Vec<CheckedOp>> {
         let kept = self.0.get_mut(&from)?;
@@ -79,7 +80,7 @@ impl Aside {
             }
             kept.looks = kept.looks.saturating_add(1);
             let parent = kept.ops.get(&hash)?;
-            if parent.header.author == op.header.author {
+            if !own && parent.header.author == op.header.author {
                 return None;
             }
             past.insert((parent.header.lamport, hash));
@@ -91,6 +92,21 @@ impl Aside {
         kept.bytes = kept.bytes.saturating_sub(bytes);
         kept.looks = kept.looks.saturating_sub(taken.len());
         Some(taken)
+    }
+
+    /// Keeps again what was taken out and refused after all. It counts as looked at in vain: what builds on it may be shown any
+    /// number of times.
+    pub(super) fn put_back(
+        &mut self,
+        from: Option<LinkId>,
+        ops: impl IntoIterator<Item = CheckedOp>,
+    ) {
+        for op in ops {
+            self.put(from, op);
+            if let Some(kept) = self.0.get_mut(&from) {
+                kept.looks = kept.looks.saturating_add(1);
+            }
+        }
     }
 
     /// Operations looked at in vain for a neighbour.
@@ -145,18 +161,18 @@ mod tests {
         }
         let own = op(&mallory, 100, &[tip], 51);
         assert_eq!(aside.lamport_before(None, &own, is_known), Some(50));
-        assert!(aside.take_past_of(None, &own, is_known).is_none(), "one's own");
+        assert!(aside.take_past_of(None, &own, false, is_known).is_none(), "one's own");
         assert_eq!(aside.looks(None), 1, "seen at once");
         let orphan = op(&sam, 1, &[OpHash::from([8; 32])], 51);
         assert!(aside.lamport_before(None, &orphan, is_known).is_none());
-        assert!(aside.take_past_of(None, &orphan, is_known).is_none());
+        assert!(aside.take_past_of(None, &orphan, false, is_known).is_none());
         assert_eq!(aside.looks(None), 2);
 
         let good = op(&sam, 2, &[tip], 51);
         aside.0.get_mut(&None).unwrap().looks = LOOKS;
-        assert!(aside.take_past_of(None, &good, is_known).is_none(), "it has had its share");
+        assert!(aside.take_past_of(None, &good, false, is_known).is_none(), "it has had its share");
         aside.0.get_mut(&None).unwrap().looks = 2;
-        let taken = aside.take_past_of(None, &good, is_known).unwrap();
+        let taken = aside.take_past_of(None, &good, false, is_known).unwrap();
         assert!(taken.is_sorted_by_key(|op| op.header.lamport) && taken.len() == 50);
         assert_eq!((aside.looks(None), aside.0[&None].bytes), (2, 0));
     }

@@ -16,10 +16,15 @@ use std::{
 /// Operations in all: thirty times those of an organisation of 500, and 32 MiB of ancestry at most.
 const OPS: usize = 16_384;
 
-/// The last operations a log takes, in shares of a sixteenth of it. Half of the last share is for admins' removals alone and all
-/// of it for admins; the one before is for epochs too: whoever fills the log must not put an end to removals, nor to the epochs
-/// that have to follow them.
-const SHARES: usize = 16;
+/// The last operations a log takes, in shares of a sixteenth of it: one for epochs, half of one for admins, and half of one for
+/// admins' removals. Whoever fills the log must not put an end to removals, nor to the epochs that have to follow them. Each
+/// removal by an admin sets free what the operations it builds on take of these shares.
+pub(super) const SHARES: usize = 16;
+
+/// How many times as much as it takes of others a log takes for an admin's removals and what they build on: as much again. Who
+/// fills two logs with other operations has each refuse what the other took; what an admin's removal builds on is what that
+/// admin's log had room for. It bounds the memory: four times the ancestry.
+const WITH_REMOVALS: usize = 2;
 
 /// Epochs of one key in the share kept for them: a removal asks for one of each ring, by one device.
 pub(super) const LATE_EPOCHS: usize = 8;
@@ -44,6 +49,8 @@ pub(crate) struct Entry {
     pub(crate) place: u64,
     /// Encoded length.
     pub(crate) len: usize,
+    /// It takes of the shares that are kept for some.
+    late: bool,
     /// One bit per place: the operations in its past.
     past: Vec<u64>,
 }
@@ -61,8 +68,15 @@ enum Author {
 struct Written {
     all: usize,
     unknown: usize,
-    /// Epochs in the share kept for them.
+    /// Epochs in the share kept for them, but for those that a removal builds on.
     late: usize,
+}
+
+/// What is taken of the shares kept for some.
+#[derive(Debug, Clone, Copy, Default)]
+struct Late {
+    epochs: usize,
+    admins: usize,
 }
 
 /// Which bounds an operation is held to.
@@ -72,7 +86,7 @@ pub(crate) enum Bound {
     Author,
     /// The shares of the log: another author built on it.
     Log,
-    /// How much a log takes at all: it was taken before, here or by whoever admits this device.
+    /// How much a log takes at all: it was taken before, here or by whoever admits this device, or an admin's removal builds on it.
     All,
 }
 
@@ -89,6 +103,8 @@ pub(crate) struct Log {
     /// Keys that may write here, whether or not the roster lets them stand. Anybody else's operations are refused, so
     /// that no stranger can make the log grow.
     authors: BTreeMap<PublicKey, (Author, Written)>,
+    /// Of the shares kept for them: epochs, and admins' operations that are no removals.
+    late: Late,
     /// How many operations it takes.
     most: usize,
 }
@@ -102,6 +118,7 @@ impl Log {
             order: BTreeSet::new(),
             places: Vec::new(),
             authors: BTreeMap::new(),
+            late: Late::default(),
             most: OPS,
         }
     }
@@ -110,6 +127,12 @@ impl Log {
     #[cfg(test)]
     pub(super) fn set_most(&mut self, most: usize) {
         self.most = most;
+    }
+
+    /// What is taken of the shares kept for some.
+    #[cfg(test)]
+    pub(super) fn late_taken(&self) -> (usize, usize) {
+        (self.late.epochs, self.late.admins)
     }
 
     pub(crate) fn org(&self) -> &OrgId {
@@ -160,7 +183,8 @@ impl Log {
         if header.lamport != lamport || !self.follows(header) {
             return Err(OpError::Chain);
         }
-        self.may_write(checked, bound)?;
+        self.permits(checked, bound)?;
+        let late = self.count(checked);
         let past = self.past_of_new(header);
         let place = u64::try_from(self.places.len()).map_err(|_| OpError::Full)?;
         self.admit_authors(checked);
@@ -172,7 +196,10 @@ impl Log {
         self.places.push(checked.hash);
         let len = checked.len();
         let (header, body, claim) = (header.clone(), checked.body.clone(), checked.claim.clone());
-        self.entries.insert(checked.hash, Entry { header, body, claim, place, len, past });
+        if self.is_admins_removal(checked) {
+            self.free_late(&past);
+        }
+        self.entries.insert(checked.hash, Entry { header, body, claim, place, len, late, past });
         Ok(Some(place))
     }
 
@@ -188,17 +215,56 @@ impl Log {
         self.permits(checked, Bound::Author)
     }
 
-    /// Whether the author is known here, may write this kind, and there is room within the bound; counts it if so.
-    fn may_write(&mut self, checked: &CheckedOp, bound: Bound) -> Result<(), OpError> {
-        self.permits(checked, bound)?;
-        let late = usize::from(self.left() <= self.share().saturating_mul(2));
-        if let Some((_, written)) = self.authors.get_mut(&checked.header.author) {
-            written.all = written.all.saturating_add(1);
-            let unknown = usize::from(checked.body.is_none());
-            written.unknown = written.unknown.saturating_add(unknown);
-            written.late = written.late.saturating_add(late);
+    /// Counts an operation that is taken; returns whether it takes of the shares kept for some.
+    fn count(&mut self, checked: &CheckedOp) -> bool {
+        let is_late = self.is_late();
+        let Some((kind, written)) = self.authors.get_mut(&checked.header.author) else {
+            return false;
+        };
+        written.all = written.all.saturating_add(1);
+        let unknown = usize::from(checked.body.is_none());
+        written.unknown = written.unknown.saturating_add(unknown);
+        match (*kind, &checked.body) {
+            (_, Some(Kind::EpochKey(_))) if is_late => {
+                written.late = written.late.saturating_add(1);
+                self.late.epochs = self.late.epochs.saturating_add(1);
+                true
+            }
+            (Author::Admin, body) if is_late && !matches!(body, Some(Kind::DeviceRevoke(_))) => {
+                self.late.admins = self.late.admins.saturating_add(1);
+                true
+            }
+            _ => false,
         }
-        Ok(())
+    }
+
+    /// Gives back what the past of an admin's removal takes of the shares kept for some.
+    fn free_late(&mut self, past: &[u64]) {
+        let Self { entries, authors, late, .. } = self;
+        for entry in entries.values_mut().filter(|entry| entry.late && is_set(past, entry.place)) {
+            entry.late = false;
+            match &entry.body {
+                Some(Kind::EpochKey(_)) => {
+                    late.epochs = late.epochs.saturating_sub(1);
+                    if let Some((_, written)) = authors.get_mut(&entry.header.author) {
+                        written.late = written.late.saturating_sub(1);
+                    }
+                }
+                _ => late.admins = late.admins.saturating_sub(1),
+            }
+        }
+    }
+
+    /// Whether an operation is a removal by an admin's key: what it builds on is taken, whatever room there is.
+    pub(crate) fn is_admins_removal(&self, checked: &CheckedOp) -> bool {
+        let author = self.authors.get(&checked.header.author);
+        matches!(author, Some((Author::Admin, _)))
+            && matches!(checked.body, Some(Kind::DeviceRevoke(_)))
+    }
+
+    /// Operations there is room for where an admin's removal builds on them.
+    pub(crate) fn left_with_removals(&self) -> usize {
+        self.most.saturating_mul(WITH_REMOVALS).saturating_sub(self.places.len())
     }
 
     /// Operations there is room for.
@@ -210,21 +276,28 @@ impl Log {
         self.most / SHARES
     }
 
+    /// Whether only the shares are left that are kept for some.
+    fn is_late(&self) -> bool {
+        self.left() <= self.share().saturating_mul(2)
+    }
+
     /// Whether the log has room for this kind by this author.
     fn has_room(&self, kind: Author, body: Option<&Kind>, written: &Written) -> bool {
-        let (left, share) = (self.left(), self.share());
+        if !self.is_late() {
+            return true;
+        }
         match (kind, body) {
             (Author::Admin, Some(Kind::DeviceRevoke(_))) => true,
-            (Author::Admin, _) => left > share / 2,
-            (_, Some(Kind::EpochKey(_))) if left <= share.saturating_mul(2) => {
-                left > share && written.late < LATE_EPOCHS
+            (Author::Admin, _) => self.late.admins < self.share() / 2,
+            (_, Some(Kind::EpochKey(_))) => {
+                self.late.epochs < self.share() && written.late < LATE_EPOCHS
             }
-            _ => left > share.saturating_mul(2),
+            _ => false,
         }
     }
 
     fn permits(&self, checked: &CheckedOp, bound: Bound) -> Result<(), OpError> {
-        if self.left() == 0 {
+        if self.left_with_removals() == 0 {
             return Err(OpError::Full);
         }
         if matches!(checked.body, Some(Kind::Genesis(_))) {

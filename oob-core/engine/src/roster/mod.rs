@@ -3,6 +3,7 @@
 mod aside;
 mod author;
 mod claim;
+mod cut;
 mod judge;
 mod log;
 mod op;
@@ -10,9 +11,9 @@ mod removal;
 
 pub(crate) use author::{announce, author, found};
 pub(crate) use claim::{BundleClaim, JoinClaim, RelayClaim};
+pub(crate) use cut::{CUT_RANGES, Came, count, cut_of};
 pub(crate) use judge::Roster;
 pub(crate) use op::{Circle, OpError, check};
-pub(crate) use removal::{CUT_RANGES, cut_of};
 
 use crate::{
     cx::Cx,
@@ -122,6 +123,19 @@ impl Organisation {
         from: Option<LinkId>,
         op: &wire::Op,
     ) -> Result<Vec<OpHash>, OpError> {
+        let new = self.take_from(from, op)?;
+        for (place, checked) in &new {
+            cx.store.put(&stored::log(), *place, &checked.op.encode_to_vec());
+        }
+        Ok(new.into_iter().map(|(_, checked)| checked.hash).collect())
+    }
+
+    /// The same without storing; returns what is new with its place.
+    fn take_from(
+        &mut self,
+        from: Option<LinkId>,
+        op: &wire::Op,
+    ) -> Result<Vec<(u64, CheckedOp)>, OpError> {
         if let Some(hash) = op::hash_of(op) {
             if self.log.contains(&hash) {
                 return Ok(Vec::new());
@@ -132,49 +146,68 @@ impl Organisation {
             }
         }
         let checked = check(&self.id, op.clone())?;
-        let mut new = Vec::new();
         match self.insert(&checked, Bound::Author) {
-            Ok(taken) => new.extend(taken.map(|(place, _)| (place, checked))),
-            Err(OpError::Orphan) => {
-                let (log, aside) = (&self.log, &mut self.aside);
-                let lamport = aside.lamport_before(from, &checked, |hash| log.contains(hash));
-                let lamport = lamport.ok_or(OpError::Orphan)?;
-                let behind_own = checked.header.self_prev.filter(|own| !log.contains(own));
-                let taken = match behind_own {
-                    Some(_) => Err(OpError::Full),
-                    None => log.would_take(&checked, lamport),
-                };
-                match taken {
-                    Err(OpError::Full) => {
-                        aside.put(from, checked);
-                        return Err(OpError::Full);
-                    }
-                    Err(error) => return Err(error),
-                    Ok(()) => {}
-                }
-                let Some(past) = aside.take_past_of(from, &checked, |hash| log.contains(hash))
-                else {
-                    aside.put(from, checked);
-                    return Err(OpError::Full);
-                };
-                for op in past.into_iter().chain([checked]) {
-                    match self.insert(&op, Bound::Log) {
-                        Ok(taken) => new.extend(taken.map(|(place, _)| (place, op))),
-                        Err(error) => tracing::debug!(%error, "operation refused with its past"),
-                    }
-                }
-            }
+            Ok(taken) => Ok(taken.map(|(place, _)| (place, checked)).into_iter().collect()),
+            Err(OpError::Orphan) => self.take_with_past(from, checked),
             Err(error) => {
                 if matches!(error, OpError::Full) {
                     self.aside.put(from, checked);
                 }
-                return Err(error);
+                Err(error)
             }
         }
-        for (place, checked) in &new {
-            cx.store.put(&stored::log(), *place, &checked.op.encode_to_vec());
+    }
+
+    /// Takes an operation with what it builds on, if all of that was put aside.
+    fn take_with_past(
+        &mut self,
+        from: Option<LinkId>,
+        checked: CheckedOp,
+    ) -> Result<Vec<(u64, CheckedOp)>, OpError> {
+        let (log, aside) = (&self.log, &mut self.aside);
+        let lamport = aside.lamport_before(from, &checked, |hash| log.contains(hash));
+        let lamport = lamport.ok_or(OpError::Orphan)?;
+        // Nobody's share counts, nor the log's: devices that refused other operations than the admin's would never hear of it.
+        let removal = log.is_admins_removal(&checked);
+        let behind_own = checked.header.self_prev.filter(|own| !log.contains(own));
+        let taken = match behind_own {
+            _ if removal => Ok(()),
+            Some(_) => Err(OpError::Full),
+            None => log.would_take(&checked, lamport),
+        };
+        match taken {
+            // What names its author may be among what was put aside.
+            Err(OpError::Full | OpError::Stranger) => {
+                aside.put(from, checked);
+                return Err(OpError::Full);
+            }
+            Err(error) => return Err(error),
+            Ok(()) => {}
         }
-        Ok(new.into_iter().map(|(_, checked)| checked.hash).collect())
+        let most = if removal { log.left_with_removals().saturating_sub(1) } else { usize::MAX };
+        let past = aside.take_past_of(from, &checked, removal, |hash| log.contains(hash));
+        let past = match past {
+            Some(past) if past.len() <= most => past,
+            past => {
+                aside.put_back(from, past.into_iter().flatten());
+                aside.put(from, checked);
+                return Err(OpError::Full);
+            }
+        };
+        let bound = if removal { Bound::All } else { Bound::Log };
+        let (mut new, mut refused) = (Vec::new(), Vec::new());
+        for op in past.into_iter().chain([checked]) {
+            match self.insert(&op, bound) {
+                Ok(taken) => new.extend(taken.map(|(place, _)| (place, op))),
+                Err(error) => {
+                    tracing::debug!(%error, "operation refused with its past");
+                    refused.push(op);
+                }
+            }
+        }
+        // Something else may build on it yet.
+        self.aside.put_back(from, refused);
+        Ok(new)
     }
 
     /// Forgets what a neighbour sent that is gone, or that somebody showed who has nothing more to show.

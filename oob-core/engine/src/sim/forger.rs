@@ -259,6 +259,7 @@ impl<'a> Forger<'a> {
             r#gen: life.rlk_gen,
             number,
             entries,
+            run: life.run(),
         };
         Kind::Have(self.signed(SignedType::Have, raw.encode_to_vec(), &life.rlk))
     }

@@ -33,6 +33,7 @@ pub(crate) fn have(
         r#gen: life.rlk_gen,
         number: life.take_have(),
         entries,
+        run: life.run(),
     };
     sign(SignedType::Have, org, have.encode_to_vec(), &[&life.rlk])
 }
@@ -65,12 +66,24 @@ pub(crate) struct Told {
     pub(crate) known: RangeSet,
 }
 
+/// The newest Have of a neighbour, as it came.
+#[derive(Debug, Clone)]
+pub(crate) struct Word {
+    pub(crate) life: Incarnation,
+    pub(crate) number: u64,
+    pub(crate) run: u32,
+    /// Up to which of its author's own records it tells.
+    pub(crate) own_to: u64,
+    pub(crate) signed: wire::Signed,
+}
+
 /// A Have whose signature holds.
 #[derive(Debug)]
 pub(crate) struct HaveClaim {
     pub(crate) life: Incarnation,
     pub(crate) generation: u32,
     pub(crate) number: u64,
+    pub(crate) run: u32,
     pub(crate) told: Vec<Told>,
 }
 
@@ -108,6 +121,7 @@ impl HaveClaim {
             life: Incarnation(raw.incarnation),
             generation: raw.r#gen,
             number: raw.number,
+            run: raw.run,
             told: told.collect(),
         })
     }

@@ -257,6 +257,7 @@ fn says_all_is_gone(world: &mut World, liar: usize, author: usize) -> Kind {
             have: Vec::new(),
             gone: vec![wire::Range { first: 1, last: u64::MAX }],
         }],
+        run: 0,
     };
     let rlk = SigningKey::from_secret(&own.rlk.try_into().unwrap());
     Kind::Have(sign(SignedType::Have, &org, have.encode_to_vec(), &[&rlk]))

@@ -19,6 +19,7 @@ use oob_proto::{
 };
 use oob_store::{Area, Bag, Store};
 use rand::{SeedableRng, rngs::StdRng};
+use std::collections::BTreeSet;
 
 const DAY_MS: u64 = 86_400_000;
 
@@ -376,4 +377,142 @@ fn where_there_is_no_room_for_another_life_callers_are_told_and_streams_end() {
     world.send(1, 0, "there is");
     world.rest();
     assert_eq!(count(&world.texts(0, 1), "there is"), 1);
+}
+
+/// The numbers of all words that a device gave to anybody.
+fn words(world: &World, device: usize) -> BTreeSet<u64> {
+    let mine = world.wire.iter().filter(|flying| flying.from == device);
+    let own = world.devices[device].engine.as_ref().unwrap().snapshot().me.device;
+    mine.filter_map(|flying| match kind(flying) {
+        Kind::Have(signed) => {
+            let have = wire::Have::decode(signed.payload.as_slice()).unwrap();
+            (have.device == own.as_bytes()).then_some(have.number)
+        }
+        _ => None,
+    })
+    .collect()
+}
+
+/// Dana's machine loses power, and so does Sam's, whose home comes from an image of a minute ago. What Dana had heard of Sam was
+/// kept in memory alone until their stream ended in peace: she knew nothing of what he had said since, and he went on with
+/// numbers that she knew.
+#[test]
+fn a_neighbour_that_was_killed_on_a_live_stream_knows_the_last_word() {
+    for rests in [false, true] {
+        let mut world = World::organisation(&["Dana", "Sam"]);
+        world.connect(0, 1);
+        world.rest();
+        world.send(1, 0, "before");
+        world.rest();
+        let image = world.devices[1].disk.image();
+        for n in 0..3 {
+            world.send(1, 0, &format!("after the image {n}"));
+            world.settle();
+        }
+        if rests {
+            world.rest();
+        }
+        world.kill(0);
+        world.start(0);
+        world.kill(1);
+        world.devices[1].disk = image;
+        world.start(1);
+        world.send(1, 0, "written before he met anybody");
+        world.connect(0, 1);
+        world.rest();
+        assert!(world.engine(1).snapshot().me.restored_ms.is_some());
+        world.connect(0, 1);
+        world.rest();
+        assert_eq!(count(&world.texts(0, 1), "written before he met anybody"), 1);
+        numbers(&mut world, 1, 0);
+    }
+}
+
+/// Sam's home is put back to where it was one word before the last, and speaks to Rosa before it meets Dana, or does not. Rosa
+/// knows of nothing. By the number alone his words were as late as what Dana had heard.
+fn behind_by_one_word(to_rosa: usize) {
+    let mut world = World::organisation(&["Dana", "Sam", "Rosa"]);
+    connect_all(&mut world);
+    for link in world.links.keys().copied().collect::<Vec<_>>() {
+        world.cut(link);
+    }
+    let link = world.connect(0, 1);
+    world.rest();
+    let image = world.devices[1].disk.image();
+    let before = words(&world, 1).last().copied().unwrap();
+    world.send(1, 0, "after the image");
+    // Her receipt is lost, which would have him speak once more.
+    while let Some(flying) = world.flying.pop_front() {
+        if flying.from == 1 {
+            world.arrive(&flying);
+        }
+    }
+    world.cut(link);
+    assert_eq!(words(&world, 1).last().copied(), Some(before + 1), "control: one word");
+    world.kill(1);
+    world.devices[1].disk = image;
+    world.start(1);
+    for _ in 0..to_rosa {
+        let link = world.connect(1, 2);
+        world.rest();
+        world.send(1, 2, "to Rosa alone");
+        world.rest();
+        world.cut(link);
+    }
+    world.send(1, 0, "written before he met Dana");
+    assert!(world.engine(1).snapshot().me.restored_ms.is_none(), "he cannot know yet");
+    world.connect(0, 1);
+    world.rest();
+    assert!(world.engine(1).snapshot().me.restored_ms.is_some(), "{to_rosa}");
+    connect_all(&mut world);
+    connect_all(&mut world);
+    assert_eq!(count(&world.texts(0, 1), "written before he met Dana"), 1);
+    // Shown twice at worst: nobody could say which number she knows it by.
+    assert!(count(&world.texts(2, 1), "to Rosa alone") >= to_rosa);
+}
+
+#[test]
+fn a_home_that_is_one_word_behind_begins_another_life() {
+    behind_by_one_word(0);
+}
+
+#[test]
+fn words_said_to_others_since_do_not_hide_that_a_home_was_put_back() {
+    behind_by_one_word(1);
+    behind_by_one_word(3);
+}
+
+/// The control: whoever is restarted, in peace or not, is shown words that it said itself, and goes on in its life.
+#[test]
+fn a_device_that_was_only_restarted_goes_on_in_its_life() {
+    let mut world = World::organisation(&["Dana", "Sam", "Rosa"]);
+    connect_all(&mut world);
+    world.kill(2);
+    let (mut shown, since) = (0, world.wire.len());
+    for round in 0..40 {
+        // Rosa comes every twentieth time, and knows words of runs that Sam has long forgotten.
+        if round % 20 == 19 {
+            world.start(2);
+            world.connect(1, 2);
+            world.rest();
+            world.kill(2);
+        }
+        world.send(1, 0, &format!("round {round}"));
+        world.settle();
+        world.kill(if round % 3 == 0 { 0 } else { 1 });
+        world.start(if round % 3 == 0 { 0 } else { 1 });
+        world.connect(0, 1);
+        world.settle();
+    }
+    let sam = id(&mut world, 1);
+    for flying in world.wire[since..].iter().filter(|flying| flying.to == 1) {
+        if let Kind::Have(signed) = kind(flying) {
+            let have = wire::Have::decode(signed.payload.as_slice()).unwrap();
+            shown += usize::from(have.device == sam.as_bytes());
+        }
+    }
+    assert!(shown > 10, "control: {shown} of his own words were shown to him");
+    assert!(world.engine(1).snapshot().me.restored_ms.is_none());
+    assert_eq!(lives(&world, 1).len(), 1);
+    assert_eq!(world.texts(0, 1).len(), 40);
 }

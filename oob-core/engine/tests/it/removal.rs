@@ -169,6 +169,7 @@ fn leap(world: &mut World) {
         r#gen: life.rlk_gen,
         number: life.have_number + 9,
         entries: vec![entry],
+        run: 0,
     };
     let link = world.links.iter().find(|(_, ends)| **ends == (0, 2)).map(|(link, _)| *link);
     for kind in [
@@ -255,6 +256,55 @@ fn what_a_removed_device_wrote_before_arrives_and_nothing_after() {
 fn a_record_with_the_highest_number_does_not_make_what_comes_afterwards_stand() {
     assert_eq!(late_mail(false, false, true), ["before", "after"], "control: nobody was removed");
     assert_eq!(late_mail(true, false, true), ["before"]);
+}
+
+/// Noor wrote more than a thousand texts that went to Sam alone, and some to Dana, who takes Noor's device out. A hundred to Rosa,
+/// who is away, are carried, between more of those to Sam. Beyond the first thousand numbers that had not come to whoever removed
+/// it the lowest of what had come stood, and no more of it than 64 ranges: what was still under way lay behind them.
+#[test]
+fn what_is_carried_of_a_removed_device_arrives_however_much_went_straight_to_others() {
+    let mut world = World::organisation(&["Dana", "Sam", "Noor", "Rosa"]);
+    for (a, b) in [(0, 1), (0, 2), (1, 2), (2, 3)] {
+        world.connect(a, b);
+        world.settle();
+    }
+    world.rest();
+    world.kill(3);
+    let noor = id(&mut world, 2);
+    for round in 0..55 {
+        for n in 0..20 {
+            world.send(2, 1, &format!("straight {round} {n}"));
+        }
+        world.send(2, 0, &format!("to Dana {round}"));
+        world.settle();
+    }
+    world.rest();
+    let since = world.wire.len();
+    for round in 0..100 {
+        world.send(2, 3, &format!("carried {round}"));
+        world.send(2, 1, &format!("between {round}"));
+        world.settle();
+    }
+    world.rest();
+    let keys = world.engine(0).snapshot().screening.clone();
+    let to_dana = world.wire[since..].iter().filter(|flying| (flying.from, flying.to) == (2, 0));
+    let carried: BTreeSet<u64> = to_dana
+        .filter_map(|flying| match kind(flying) {
+            Kind::Envelope(envelope) => match screen(&keys, envelope) {
+                Verdict::Accept(envelope) => (envelope.device == noor).then_some(envelope.seq),
+                _ => None,
+            },
+            _ => None,
+        })
+        .collect();
+    assert!((100..110).contains(&carried.len()), "what is between them went to Sam alone");
+    assert!(carried.first().is_some_and(|first| *first > 1_100), "{carried:?}");
+    revoke(&mut world, 0, 2);
+    world.kill(2);
+    world.start(3);
+    world.connect(0, 3);
+    world.rest();
+    assert_eq!(world.texts(3, 2).len(), 100);
 }
 
 /// It has no way to read it, and whoever holds its keys now need not learn what arrived.
