@@ -58,11 +58,6 @@ impl State {
         live
     }
 
-    /// What is known of everybody's records.
-    pub(crate) fn known(&self) -> BTreeMap<Key, RangeSet> {
-        self.inventory().into_iter().map(|(key, (_, known))| (key, known)).collect()
-    }
-
     /// What two neighbours compare first.
     pub(crate) fn equality(&self, known: &BTreeMap<Key, RangeSet>) -> Vec<u8> {
         let Some(organisation) = &self.organisation else { return Vec::new() };
