@@ -183,7 +183,11 @@ impl State {
                     .to(to)
                     .is_some_and(|link| link.knows(&RecordRef { device, incarnation, seq }))
         };
-        let late = straight.take_due(now_ms, has);
+        // What is owed still though it is a message no more opens a channel, and its receipt came.
+        let received = |incarnation, seq| {
+            outbox.get(incarnation, seq).is_some_and(|(_, owed)| !owed.carries.is_message())
+        };
+        let late = straight.take_due(now_ms, has, received);
         self.spread_to_all(&late);
     }
 
