@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use oob_engine::{
-    envelope::{self, Refusal, Screened, Verdict},
+    envelope::{self, HELD_BYTES, HELD_RECORDS, Refusal, Screened, Verdict},
     input::Arrived,
     snapshot::ScreenKeys,
 };
@@ -17,10 +17,6 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-
-/// Envelopes of one neighbour that wait for an epoch, device or relay key, bytes: what a quarter of a minute of a fast
-/// link brings while the log is on its way, and no more than 50 neighbours can cost without harm.
-pub(crate) const HELD_BYTES: u64 = 16 * 1024 * 1024;
 
 /// How long an envelope waits for them: a neighbour that has not sent them by then does not have them.
 pub(crate) const HELD_FOR: Duration = Duration::from_secs(600);
@@ -210,24 +206,25 @@ impl Waiting {
 
 /// What one neighbour sent and nobody can judge yet, in its order.
 ///
-/// Its credit is given back only when it is judged or dropped, so an honest neighbour has at most its credit here.
+/// Its credit is given back only when it is judged or dropped, so of a stream no more than a quarter of the credit is here.
 #[derive(Debug)]
 pub(crate) struct Held {
     waiting: VecDeque<(Instant, Waiting)>,
     bytes: u64,
     most: u64,
+    records: usize,
 }
 
 impl Default for Held {
     fn default() -> Self {
-        Self::of(HELD_BYTES)
+        Self { records: HELD_RECORDS, ..Self::of(HELD_BYTES) }
     }
 }
 
 impl Held {
-    /// Holds so many bytes at most.
+    /// Holds so many bytes at most, of what nothing is credited for.
     pub(crate) fn of(most: u64) -> Self {
-        Self { waiting: VecDeque::new(), bytes: 0, most }
+        Self { waiting: VecDeque::new(), bytes: 0, most, records: usize::MAX }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -239,7 +236,7 @@ impl Held {
         self.bytes = self.bytes.saturating_add(len(&waiting.0));
         self.waiting.push_back((now, waiting));
         let mut dropped = Vec::new();
-        while self.bytes > self.most
+        while (self.bytes > self.most || self.waiting.len() > self.records)
             && let Some(oldest) = self.pop()
         {
             dropped.push(oldest.refused());
@@ -525,6 +522,22 @@ pub(crate) mod tests {
             dropped += held.push(Waiting(big.into()), now).len();
         }
         assert_eq!((dropped, held.bytes), (1, HELD_BYTES));
+    }
+
+    /// What waits is not credited: a thousand envelopes of one author whose relay key is not everywhere took all the credit
+    /// between two neighbours, and for ten minutes neither told the other anything.
+    #[test]
+    fn what_waits_for_a_key_leaves_most_of_the_credit() {
+        let now = Instant::now();
+        let mut held = Held::default();
+        let small = || Waiting(vec![0; 700].into());
+        let credited: usize =
+            (0..limits::CREDIT_RECORDS).map(|_| held.push(small(), now).len()).sum();
+        assert_eq!(credited as u64, limits::CREDIT_RECORDS - 256, "the oldest");
+        let mut held = Held::default();
+        let large = || Waiting(vec![0; 16_384].into());
+        let dropped: usize = (0..64).map(|_| held.push(large(), now).len()).sum();
+        assert_eq!((dropped, held.bytes * 4), (48, limits::CREDIT_BYTES));
     }
 
     #[test]

@@ -58,11 +58,6 @@ impl State {
         live
     }
 
-    /// What is known of everybody's records.
-    pub(crate) fn known(&self) -> BTreeMap<Key, RangeSet> {
-        self.inventory().into_iter().map(|(key, (_, known))| (key, known)).collect()
-    }
-
     /// What two neighbours compare first.
     pub(crate) fn equality(&self, known: &BTreeMap<Key, RangeSet>) -> Vec<u8> {
         let Some(organisation) = &self.organisation else { return Vec::new() };
@@ -188,7 +183,11 @@ impl State {
                     .to(to)
                     .is_some_and(|link| link.knows(&RecordRef { device, incarnation, seq }))
         };
-        let late = straight.take_due(now_ms, has);
+        // What is owed still though it is a message no more opens a channel, and its receipt came.
+        let received = |incarnation, seq| {
+            outbox.get(incarnation, seq).is_some_and(|(_, owed)| !owed.carries.is_message())
+        };
+        let late = straight.take_due(now_ms, has, received);
         self.spread_to_all(&late);
     }
 

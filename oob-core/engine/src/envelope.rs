@@ -3,7 +3,17 @@
 
 use crate::{record::RecordRef, snapshot::ScreenKeys};
 use oob_crypto::envelope::{Claim, Cover, EnvelopeError, Head, open_origin, verify_origin};
-use oob_proto::{DeviceId, EnvelopeId, Incarnation, wire};
+use oob_proto::{DeviceId, EnvelopeId, Incarnation, limits, wire};
+
+/// Envelopes of one stream that may wait for an epoch, a device or a relay key: a quarter of what its sender may be ahead.
+/// What waits is not credited, so with more of it one author whose keys are not everywhere stops the stream between two
+/// others: whatever else they have to tell each other waits as long.
+pub const HELD_RECORDS: usize = 256;
+
+/// Bytes of them, a quarter too.
+pub const HELD_BYTES: u64 = limits::CREDIT_BYTES / 4;
+
+const _: () = assert!(HELD_RECORDS as u64 * 4 == limits::CREDIT_RECORDS);
 
 /// What screening makes of one frame.
 #[derive(Debug)]

@@ -11,12 +11,13 @@ use crate::{
     record::RecordTaken,
     state::State,
     stored::{self, RecordError},
-    sync::{Owing, have},
+    sync::{Greeting, Owing, have},
 };
 use oob_proto::{
     EpochId, Message, OpHash, TransportKey, limits,
     wire::{self, Frame, frame::Kind},
 };
+use std::collections::BTreeMap;
 
 /// Operations read from the store for one stream in one batch, so that one newcomer does not hold up the others.
 const OPS_PER_BATCH: usize = 256;
@@ -59,10 +60,14 @@ impl State {
         }
         self.shunned.remove(&device);
         self.links.up(link, device);
-        let known = self.known();
+        let (mut known, mut have) = (BTreeMap::new(), BTreeMap::new());
+        for (key, (here, all)) in self.inventory() {
+            have.insert(key, here);
+            known.insert(key, all);
+        }
         let equality = self.equality(&known);
         if let Some(link) = self.links.get_mut(link) {
-            link.greet(equality.clone(), known);
+            link.greet(Greeting { equality: equality.clone(), known, have });
         }
         self.heard(cx, &device);
         self.near_changed(cx.now.mono_ms);
@@ -280,6 +285,7 @@ impl State {
             link.have_changed(cx.now.mono_ms);
         }
         if equal {
+            self.queue_releases(id);
             self.compare(id);
         }
         Ok(())

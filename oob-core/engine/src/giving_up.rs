@@ -74,7 +74,7 @@ impl State {
             return Ok(true);
         }
         let Some(link) = self.links.get_mut(id) else { return Ok(true) };
-        link.take_have(&claim.told);
+        link.take_have(claim.life, &claim.told, cx.now.mono_ms);
         let me = self.identity.device;
         for told in &claim.told {
             let (device, life) = told.key;

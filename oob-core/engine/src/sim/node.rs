@@ -3,7 +3,7 @@
 use super::{foe::Foe, story::Fall};
 use crate::{
     Engine,
-    envelope::{Refusal, Screened, Verdict, screen_with},
+    envelope::{HELD_BYTES, HELD_RECORDS, Refusal, Screened, Verdict, screen_with},
     input::{Arrived, LinkId},
     model::Now,
     snapshot::{Novelty, ScreenKeys},
@@ -22,9 +22,6 @@ use std::{
 
 /// When every world begins, milliseconds since 1970.
 pub(super) const START_MS: u64 = 1_770_000_000_000;
-
-/// Envelopes of one stream that wait for a key: an honest neighbour's credit.
-const HELD: usize = 1_024;
 
 /// How long one waits for it.
 const HELD_FOR_MS: u64 = 600_000;
@@ -207,11 +204,19 @@ impl Node {
         Judged::Now(Arrived { bytes, age_s, frame })
     }
 
-    /// Holds an envelope; where there is no room the oldest gives way and is given back as refused.
-    pub(super) fn hold(&mut self, link: LinkId, waiting: Waiting) -> Option<Arrived> {
+    /// Holds an envelope; where there is no room the oldest give way and are given back as refused.
+    pub(super) fn hold(&mut self, link: LinkId, waiting: Waiting) -> Vec<Arrived> {
         let held = self.held.entry(link).or_default();
         held.push_back(waiting);
-        (held.len() > HELD).then(|| held.pop_front()).flatten().map(Waiting::refused)
+        let mut bytes: u64 = held.iter().map(|one| one.bytes).sum();
+        let mut refused = Vec::new();
+        while (held.len() > HELD_RECORDS || bytes > HELD_BYTES)
+            && let Some(oldest) = held.pop_front()
+        {
+            bytes = bytes.saturating_sub(oldest.bytes);
+            refused.push(oldest.refused());
+        }
+        refused
     }
 
     /// Judges again what is held, under new keys; gives what can be judged now, and what waited too long.

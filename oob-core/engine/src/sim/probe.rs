@@ -116,6 +116,28 @@ impl Engine {
         self.inside().rig.walks
     }
 
+    /// Returns the own envelopes for some devices that were sealed within the last milliseconds.
+    pub fn sealed_lately(
+        &self,
+        devices: &[DeviceId],
+        within_ms: u64,
+    ) -> BTreeMap<(DeviceId, Incarnation), RangeSet> {
+        let state = self.inside();
+        let since_ms = state.life.running().0.saturating_sub(within_ms);
+        let mut lately: BTreeMap<_, RangeSet> = BTreeMap::new();
+        for (life, seq) in devices
+            .iter()
+            .flat_map(|device| state.outbox.live_for(device))
+            .flat_map(|(life, set)| set.numbers().map(|seq| (life, seq)).collect::<Vec<_>>())
+        {
+            let owed = state.outbox.get(life, seq);
+            if owed.is_some_and(|(_, pending)| pending.since_ms >= since_ms) {
+                lately.entry((state.identity.device, life)).or_default().insert(seq);
+            }
+        }
+        lately
+    }
+
     /// Returns how many own messages are owed to which devices of members other than these.
     pub fn owed_to(&self, but: &[MemberId]) -> Vec<(DeviceId, u64)> {
         let state = self.inside();

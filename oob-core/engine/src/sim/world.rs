@@ -3,7 +3,7 @@
 use super::{
     book::{Book, Violation},
     dice::Dice,
-    foe::Deeds,
+    foe::{Deeds, Foe, Vice},
     ledger::Ledger,
     lines::{Lines, Side},
     node::{Judged, Node, START_MS, Verified, passphrase},
@@ -32,6 +32,9 @@ pub(super) const HEAL_MS: u64 = 30_000;
 /// And where somebody is hostile, who may say that it gives on what it does not: each hop beside it then takes as long as it
 /// takes to look again, twice.
 pub(super) const HOSTILE_HEAL_MS: u64 = 60_000;
+
+/// What a device says it has is given to nobody else for so long: the longest wait for a proof, and one more look.
+const STRAIGHT_MS: u64 = 46_000;
 
 /// How often queues are looked at.
 const WATCH_MS: u64 = 1_000;
@@ -660,6 +663,13 @@ impl World {
         ids.collect()
     }
 
+    /// Those of them that say they have what they have not.
+    fn boastful_devices(&self) -> Vec<DeviceId> {
+        let boasts = |foe: &Foe| [Vice::Withhold, Vice::Lie].iter().any(|vice| foe.does(*vice));
+        let nodes = self.nodes.iter().filter(|node| node.foe.as_ref().is_some_and(boasts));
+        nodes.map(|node| node.device).collect()
+    }
+
     pub(super) fn compare(&mut self, node: usize) {
         let compared = self.book.compare(node, self.nodes[node].engine());
         self.check(node, compared);
@@ -685,6 +695,7 @@ impl World {
         let hostile = self.hostile_devices();
         let strangers: Vec<MemberId> =
             self.book.hostile.iter().filter_map(|node| self.nodes[*node].member).collect();
+        let boastful = self.boastful_devices();
         let counts = |node: &usize| removed != Some(*node) && !self.book.hostile.contains(node);
         for node in (0..self.nodes.len()).filter(counts).collect::<Vec<_>>() {
             if !self.nodes[node].runs() || self.nodes[node].member.is_none() {
@@ -697,6 +708,11 @@ impl World {
             // Of hostile authors each may hold what it was given.
             let mut inventory = (self.inventory)(engine);
             inventory.retain(|(device, _), _| !hostile.contains(device));
+            // What is for one that says it has everything is given to nobody else for a while, since it was so told; whoever
+            // is further away has it as late as anything else.
+            for (life, lately) in engine.sealed_lately(&boastful, STRAIGHT_MS + HOSTILE_HEAL_MS) {
+                inventory.entry(life).or_default().1.union(&lately);
+            }
             holdings.push((node, inventory));
             let alerts = self.book.alerts_complete(node, engine);
             self.check(node, alerts);

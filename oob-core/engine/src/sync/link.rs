@@ -6,7 +6,7 @@ use crate::{
     model::{LinkId, RangeSet},
     record::{Lane, RecordRef},
 };
-use oob_proto::{DeviceId, EpochId, OpHash, limits, wire};
+use oob_proto::{DeviceId, EpochId, Incarnation, OpHash, limits, wire};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Operations queued for one neighbour; a log of an organisation of 500 has fewer.
@@ -64,6 +64,13 @@ const COMPARED_MS: u64 = 1_000;
 /// Ranges and lives noted of what came from a neighbour since it last spoke; beyond that it is offered what it gave.
 const GAVE: usize = 4_096;
 
+/// Devices that went away of which is kept what they had, where their words had no room for it: as many as come back within
+/// minutes behind one broken switch.
+const LEFT: usize = 64;
+
+/// Ranges kept of one of them, 256 KiB.
+const LEFT_RANGES: usize = 16_384;
+
 /// Who is near is told at most this often.
 const NEARBY_EVERY_MS: u64 = 1_000;
 
@@ -84,6 +91,19 @@ const BAD_FRAMES_MS: u64 = 60_000;
 pub(crate) struct Links {
     links: BTreeMap<LinkId, Link>,
     by_device: BTreeMap<DeviceId, LinkId>,
+    /// What is kept of devices whose stream ended, by when that was.
+    left: BTreeMap<DeviceId, Left>,
+    ended: u64,
+}
+
+/// What a device had, or was offered in vain, when its stream ended: of lives only of which its words have no room for all.
+struct Left {
+    /// How many streams had ended then.
+    ended: u64,
+    /// The device's own life: in another one it may have lost all of it.
+    life: Incarnation,
+    theirs: BTreeMap<Key, RangeSet>,
+    resting: BTreeMap<Key, Rest>,
 }
 
 /// One stream.
@@ -93,11 +113,17 @@ pub(crate) struct Link {
     /// Its Hello came.
     pub(crate) greeted: bool,
     /// What this device greeted with, until the neighbour's greeting comes.
-    greeting: Option<(Vec<u8>, BTreeMap<Key, RangeSet>)>,
+    greeting: Option<Greeting>,
     /// Its first Have came: from then on envelopes go out.
     pub(crate) told: bool,
     /// Number of its newest Have.
     pub(crate) have_number: u64,
+    /// The life that it was said in.
+    life: Option<Incarnation>,
+    /// Lives of which its newest Have had no room for all.
+    partly: BTreeSet<Key>,
+    /// What is kept of the stream before this one, until its first Have.
+    before: Option<Left>,
     /// What the neighbour has or does not need, by its own word and by what came from it.
     theirs: BTreeMap<Key, RangeSet>,
     /// Of this, what it has.
@@ -178,10 +204,19 @@ fn untold(known: &RangeSet) -> RangeSet {
     untold
 }
 
+/// What this device greets with, and what is known and here then.
+pub(crate) struct Greeting {
+    pub(crate) equality: Vec<u8>,
+    pub(crate) known: BTreeMap<Key, RangeSet>,
+    pub(crate) have: BTreeMap<Key, RangeSet>,
+}
+
 /// What of a life is not offered for a while.
 #[derive(Debug, Default)]
 struct Rest {
     set: RangeSet,
+    /// All of it that was ever offered in vain; the highest ranges.
+    vain: RangeSet,
     until_ms: u64,
     for_ms: u64,
 }
@@ -209,6 +244,9 @@ impl Link {
             greeting: None,
             told: false,
             have_number: 0,
+            life: None,
+            partly: BTreeSet::new(),
+            before: None,
             theirs: BTreeMap::new(),
             has: BTreeMap::new(),
             todo: Default::default(),
@@ -308,8 +346,8 @@ impl Link {
     }
 
     /// Takes the neighbour's word on what it has. Of a life with many holes it tells the highest ranges only: below them it
-    /// says nothing, and what was known of that before still counts.
-    pub(crate) fn take_have(&mut self, told: &[Told]) {
+    /// says nothing, and what was known of that before still counts, or was offered in vain.
+    pub(crate) fn take_have(&mut self, life: Incarnation, told: &[Told], now_ms: u64) {
         let words: BTreeMap<Key, &Told> = told.iter().map(|told| (told.key, told)).collect();
         let theirs = &self.theirs;
         self.resting.retain(|key, rest| {
@@ -319,13 +357,69 @@ impl Link {
                 None => !told.known.is_empty(),
             };
             if news {
-                rest.set = rest.set.common(&untold(&told.known));
+                let untold = untold(&told.known);
+                (rest.set, rest.vain) = (rest.set.common(&untold), rest.vain.common(&untold));
             }
-            !news || !rest.set.is_empty()
+            !news || !rest.vain.is_empty()
         });
         self.theirs = told.iter().map(|told| (told.key, self.known_by_now(told))).collect();
         self.has = told.iter().map(|told| (told.key, told.have.clone())).collect();
+        let partly = told.iter().filter(|told| untold(&told.known).last() > Some(0));
+        self.partly = partly.map(|told| told.key).collect();
+        self.life = Some(life);
         self.told = true;
+        if let Some(before) = self.before.take().filter(|before| before.life == life) {
+            told.iter().for_each(|told| self.go_on(&before, told, now_ms));
+        }
+    }
+
+    /// Lets rest, of what a word on a new stream has no room for, what the device had at the end of the last one, or was
+    /// offered in vain. It may have let go of it since, so it is offered again all the same.
+    fn go_on(&mut self, before: &Left, told: &Told, now_ms: u64) {
+        let untold = untold(&told.known);
+        let there = before.theirs.get(&told.key).map(|there| there.common(&untold));
+        let there = there.filter(|there| !there.is_empty());
+        let was = before.resting.get(&told.key);
+        let vain = was.map(|was| was.vain.common(&untold)).filter(|vain| !vain.is_empty());
+        if there.is_none() && vain.is_none() {
+            return;
+        }
+        let rest = self.resting.entry(told.key).or_default();
+        if let (Some(was), Some(vain)) = (was, vain) {
+            rest.set.union(&was.set.common(&untold));
+            rest.vain.union(&vain);
+            (rest.until_ms, rest.for_ms) = (was.until_ms, was.for_ms);
+        }
+        if let Some(there) = there {
+            rest.set.union(&there);
+            rest.vain.union(&there);
+            rest.for_ms = MOST_REST_MS;
+            rest.until_ms = now_ms.saturating_add(MOST_REST_MS);
+        }
+        rest.vain.keep_highest(GAVE);
+        let wakes_ms = rest.until_ms;
+        self.repair_at(wakes_ms);
+    }
+
+    /// What is kept of the stream when it ends.
+    fn leave(self, ended: u64) -> Option<Left> {
+        // One that ended before its first word leaves what the one before it left.
+        let Some(life) = self.life else {
+            return self.before.map(|before| Left { ended, ..before });
+        };
+        let Self { partly, mut theirs, mut resting, .. } = self;
+        theirs.retain(|key, _| partly.contains(key));
+        resting.retain(|key, _| partly.contains(key));
+        let mut room = LEFT_RANGES;
+        let mut fits = |ranges: usize| {
+            let fits = ranges <= room;
+            room = if fits { room.saturating_sub(ranges) } else { room };
+            fits
+        };
+        theirs.retain(|_, there| fits(there.len()));
+        resting.retain(|_, rest| fits(rest.set.len().saturating_add(rest.vain.len())));
+        let empty = theirs.is_empty() && resting.is_empty();
+        (!empty).then_some(Left { ended, life, theirs, resting })
     }
 
     /// What the neighbour has or does not need of a life, by a new word and by what was known before.
@@ -340,20 +434,24 @@ impl Link {
         known
     }
 
-    /// Notes what this device greets with, and what it knows then.
-    pub(crate) fn greet(&mut self, equality: Vec<u8>, known: BTreeMap<Key, RangeSet>) {
-        self.greeting = Some((equality, known));
+    /// Notes what this device greets with.
+    pub(crate) fn greet(&mut self, greeting: Greeting) {
+        self.greeting = Some(greeting);
     }
 
     /// Whether both greeted with the same hash. Both sides come to the same answer, whatever became known to either since:
-    /// then the neighbour knows what was known here, and nobody waits for a word.
+    /// then the neighbour knows what was known here, and nobody waits for a word. What is here it may have as well: a proof
+    /// that nobody needs it goes there too.
     pub(crate) fn greeted_equally(&mut self, theirs: &[u8]) -> bool {
-        let Some((mine, known)) = self.greeting.take() else { return false };
-        if mine.is_empty() || mine != theirs {
+        let Some(Greeting { equality, known, have }) = self.greeting.take() else { return false };
+        if equality.is_empty() || equality != theirs {
             return false;
         }
         for (key, known) in known {
             self.theirs.entry(key).or_default().union(&known);
+        }
+        for (key, have) in have.into_iter().filter(|(_, have)| !have.is_empty()) {
+            self.has.entry(key).or_default().union(&have);
         }
         self.told = true;
         true
@@ -551,6 +649,8 @@ impl Link {
                 continue;
             }
             let rest = self.resting.entry(key).or_default();
+            rest.vain.union(&set);
+            rest.vain.keep_highest(GAVE);
             // Once may be chance: it goes out again at once, and rests if it was in vain again.
             if rest.for_ms > 0 {
                 rest.set.union(&set);
@@ -684,17 +784,28 @@ impl Link {
 impl Links {
     /// Takes a new stream. Of two to one device the newer counts: the mesh ends the older.
     pub(crate) fn up(&mut self, id: LinkId, device: DeviceId) {
-        self.links.insert(id, Link::new(id, device));
+        let before = self.left.remove(&device);
+        self.links.insert(id, Link { before, ..Link::new(id, device) });
         self.by_device.insert(device, id);
     }
 
     /// Forgets a stream; returns whose it was.
     pub(crate) fn down(&mut self, id: LinkId) -> Option<DeviceId> {
         let link = self.links.remove(&id)?;
-        if self.by_device.get(&link.device) == Some(&id) {
-            self.by_device.remove(&link.device);
+        let device = link.device;
+        if self.by_device.get(&device) == Some(&id) {
+            self.by_device.remove(&device);
         }
-        Some(link.device)
+        self.ended = self.ended.saturating_add(1);
+        if let Some(left) = link.leave(self.ended) {
+            self.left.insert(device, left);
+        }
+        if self.left.len() > LEFT {
+            let longest = self.left.iter().min_by_key(|(_, left)| left.ended);
+            let longest = longest.map(|(device, _)| *device);
+            longest.and_then(|longest| self.left.remove(&longest));
+        }
+        Some(device)
     }
 
     pub(crate) fn get_mut(&mut self, id: LinkId) -> Option<&mut Link> {
@@ -756,13 +867,14 @@ impl Links {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use oob_proto::Incarnation;
+
+    const LIFE: Incarnation = Incarnation(5);
 
     /// Each word on what a neighbour has made this device look at everything it carries, as often as it was said.
     #[test]
     fn who_says_ever_again_what_it_has_is_looked_at_a_few_times_a_second() {
         let mut link = Link::new(LinkId(1), DeviceId::from([1; 32]));
-        link.take_have(&[]);
+        link.take_have(LIFE, &[], 0);
         let looks = (0..1_000).filter(|_| link.may_compare(5_000)).count();
         assert_eq!(looks, 4);
         assert!(!link.take_repair(5_999));
@@ -790,7 +902,7 @@ mod tests {
         let key = (DeviceId::from([2; 32]), Incarnation(3));
         let mut have = RangeSet::new();
         have.insert_range(1, 100);
-        link.take_have(&[]);
+        link.take_have(LIFE, &[], 0);
         link.repair_at(0);
         let within = |link: &mut Link, from: u64, ms: u64| -> usize {
             let times = (from..from + ms).step_by(1_000);
@@ -804,7 +916,7 @@ mod tests {
         let mut known = RangeSet::new();
         known.insert(1);
         let told = [Told { key, have: RangeSet::new(), known }];
-        link.take_have(&told);
+        link.take_have(LIFE, &told, 7_200_000);
         link.repair_at(7_200_000);
         assert!(within(&mut link, 7_200_000, 20_000) > 0);
     }
@@ -817,7 +929,7 @@ mod tests {
         let key = (DeviceId::from([2; 32]), Incarnation(3));
         let of = |seq| RecordRef { device: key.0, incarnation: key.1, seq };
         let (mut have, mut known) = (RangeSet::new(), RangeSet::new());
-        link.take_have(&[]);
+        link.take_have(LIFE, &[], 0);
         link.repair_at(0);
         let mut offers = BTreeMap::new();
         let mut seq = 1;
@@ -833,7 +945,7 @@ mod tests {
                     }
                 }
                 let known = RangeSet::from_wire(&known.to_wire(40), 40);
-                link.take_have(&[Told { key, have: known.clone(), known }]);
+                link.take_have(LIFE, &[Told { key, have: known.clone(), known }], 0);
             }
             if link.take_repair(now_ms) {
                 link.compare(&key, have.clone(), Vec::new);
@@ -849,10 +961,100 @@ mod tests {
         let lacking = seq - 4;
         known.remove(lacking);
         let known = RangeSet::from_wire(&known.to_wire(40), 40);
-        link.take_have(&[Told { key, have: known.clone(), known }]);
+        link.take_have(LIFE, &[Told { key, have: known.clone(), known }], 0);
         link.compare(&key, have.clone(), Vec::new);
         let offered: Vec<u64> = std::iter::from_fn(|| link.next()).map(|of| of.seq).collect();
         assert!(offered.contains(&lacking), "{offered:?}");
+    }
+
+    /// A new stream began from nothing: with many holes in what an author wrote, each had everybody offer everything below the
+    /// lowest number that is told. And each word with news took away that it had been in vain, so it was offered again.
+    #[test]
+    fn what_a_word_has_no_room_for_is_offered_seldom_on_new_streams_and_behind_news() {
+        const EACH_MS: u64 = 240_000;
+        let (device, key) = (DeviceId::from([1; 32]), (DeviceId::from([2; 32]), Incarnation(3)));
+        let mut links = Links::default();
+        let mut have: RangeSet = RangeSet::new();
+        (0..200).for_each(|n| have.insert_range(1 + 2 * n, 1 + 2 * n));
+        let (mut seq, mut offers) = (401, BTreeMap::new());
+        let word = |have: &RangeSet| {
+            let known = RangeSet::from_wire(&have.to_wire(40), 40);
+            [Told { key, have: known.clone(), known }]
+        };
+        for now_ms in (0..3_600_000).step_by(1_000) {
+            let id = LinkId(1 + now_ms / EACH_MS);
+            if now_ms % EACH_MS == 0 {
+                links.down(LinkId(id.0 - 1));
+                links.up(id, device);
+            }
+            let link = links.get_mut(id).unwrap();
+            if now_ms % 5_000 == 0 {
+                seq += 2;
+                have.insert(seq);
+                link.gave(&RecordRef { device: key.0, incarnation: key.1, seq });
+                link.take_have(LIFE, &word(&have), now_ms);
+                link.compare(&key, have.clone(), Vec::new);
+            }
+            if link.take_repair(now_ms) {
+                link.compare(&key, have.clone(), Vec::new);
+            }
+            while let Some(of) = link.next() {
+                link.offer(&of, now_ms);
+                *offers.entry(of.seq).or_insert(0) += 1;
+            }
+        }
+        let most = offers.values().copied().max().unwrap_or(0);
+        assert!((2..=12).contains(&most), "{most} times in an hour");
+        // The control: a device that begins another life may have lost all of it.
+        let offered = |links: &mut Links, id, life| {
+            links.down(LinkId(id - 1));
+            links.up(LinkId(id), device);
+            let link = links.get_mut(LinkId(id)).unwrap();
+            link.take_have(life, &word(&have), 3_600_000);
+            link.compare(&key, have.clone(), Vec::new);
+            std::iter::from_fn(|| link.next()).count()
+        };
+        assert_eq!(offered(&mut links, 16, LIFE), 0);
+        assert!(offered(&mut links, 17, Incarnation(6)) > 200);
+    }
+
+    #[test]
+    fn what_is_kept_of_streams_that_ended_is_bounded() {
+        let mut links = Links::default();
+        let mut have = RangeSet::new();
+        (1..=4_000).for_each(|n| have.insert_range(2 * n, 2 * n));
+        for n in 1..=200 {
+            let device = DeviceId::from([n; 32]);
+            let id = LinkId(u64::from(n));
+            links.up(id, device);
+            let lives = (0..20).map(|life| (DeviceId::from([250; 32]), Incarnation(life)));
+            let words = lives.map(|key| Told { key, have: have.clone(), known: have.clone() });
+            links.get_mut(id).unwrap().take_have(LIFE, &words.collect::<Vec<_>>(), 0);
+            links.down(id);
+        }
+        let ranges = |left: &Left| left.theirs.values().map(RangeSet::len).sum::<usize>();
+        assert_eq!(links.left.len(), LEFT);
+        assert!(links.left.values().all(|left| ranges(left) <= LEFT_RANGES));
+        let newest = DeviceId::from([200; 32]);
+        assert!(links.left.get(&newest).is_some_and(|left| ranges(left) > 0), "the newest stay");
+    }
+
+    /// Two that greet with the same hash know the same, and say no word. A proof that came later was for whoever said that it
+    /// has what it is of: they went on carrying it.
+    #[test]
+    fn a_proof_goes_to_a_neighbour_that_greeted_with_the_same() {
+        let mut link = Link::new(LinkId(1), DeviceId::from([1; 32]));
+        let key = (DeviceId::from([2; 32]), Incarnation(3));
+        let of = |seq| RecordRef { device: key.0, incarnation: key.1, seq };
+        let (mut known, mut have) = (RangeSet::new(), RangeSet::new());
+        known.insert_range(1, 9);
+        have.insert(5);
+        let (known, have) = (BTreeMap::from([(key, known)]), BTreeMap::from([(key, have)]));
+        link.greet(Greeting { equality: vec![1], known, have });
+        assert!(link.greeted_equally(&[1]));
+        (4..=5).for_each(|seq| link.queue_release(&of(seq)));
+        assert_eq!(link.next_release(), Some(of(5)));
+        assert_eq!(link.next_release(), None, "nobody has the other");
     }
 
     #[test]

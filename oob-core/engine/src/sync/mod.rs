@@ -10,5 +10,5 @@ mod straight;
 pub(crate) use carrier::{Alone, Carrier, Departing, Direct, Gossip};
 pub(crate) use have::{HaveClaim, Key, OTHER_RANGES, Word, equality, have, own_entry};
 pub(crate) use heard::HeardOf;
-pub(crate) use link::{Links, Owing, Urgency};
+pub(crate) use link::{Greeting, Links, Owing, Urgency};
 pub(crate) use straight::Straight;

@@ -97,19 +97,24 @@ impl Straight {
         of
     }
 
-    /// Takes what has waited long enough. What its addressee `has` waits on, for a while: nobody else needs it.
+    /// Takes what has waited long enough. What its addressee `has` waits on, for a while: nobody else needs it. So does a
+    /// message whose receipt was `received`, as long as that receipt itself would.
     pub(crate) fn take_due(
         &mut self,
         now_ms: u64,
         has: impl Fn(&DeviceId, Incarnation, u64) -> bool,
+        received: impl Fn(Incarnation, u64) -> bool,
     ) -> Vec<(Incarnation, u64)> {
         let mut due = Vec::new();
         while let Some((_, life, seq)) = self.due.first().copied().filter(|(at, ..)| *at <= now_ms)
         {
             let Some(waiting) = self.forget(life, seq) else { break };
-            match now_ms < waiting.until_ms && has(&waiting.to, life, seq) {
-                true => self.put(life, seq, waiting, now_ms),
-                false => due.push((life, seq)),
+            if waiting.wait_ms < RECEIPT_MS && received(life, seq) {
+                self.put(life, seq, Waiting { wait_ms: RECEIPT_MS, ..waiting }, now_ms);
+            } else if now_ms < waiting.until_ms && has(&waiting.to, life, seq) {
+                self.put(life, seq, waiting, now_ms);
+            } else {
+                due.push((life, seq));
             }
         }
         due
@@ -166,15 +171,30 @@ mod tests {
         (1..=2).for_each(|seq| assert!(straight.keep(&of(seq), &sam, true, 0)));
         assert!(straight.keep(&of(3), &sam, false, 0), "a receipt");
         let has = |_: &DeviceId, _, seq| seq == 1;
-        assert!(straight.take_due(499, has).is_empty());
-        assert_eq!(straight.take_due(500, has), [(Incarnation(1), 2)]);
-        assert!(straight.take_due(999, has).is_empty());
-        assert!(straight.take_due(1_000, has).is_empty(), "it has it still");
-        assert_eq!(straight.take_due(1_500, |_, _, _| false), [(Incarnation(1), 1)]);
+        let never = |_, _| false;
+        assert!(straight.take_due(499, has, never).is_empty());
+        assert_eq!(straight.take_due(500, has, never), [(Incarnation(1), 2)]);
+        assert!(straight.take_due(999, has, never).is_empty());
+        assert!(straight.take_due(1_000, has, never).is_empty(), "it has it still");
+        assert_eq!(straight.take_due(1_500, |_, _, _| false, never), [(Incarnation(1), 1)]);
         assert_eq!(straight.due_ms(), Some(6_000));
         // Whoever says that it has everything keeps nothing from others for ever.
         let says_so = |_: &DeviceId, _, _| true;
-        let given = (6_000..=60_000).find(|now| !straight.take_due(*now, says_so).is_empty());
+        let given =
+            (6_000..=60_000).find(|now| !straight.take_due(*now, says_so, never).is_empty());
         assert_eq!(given, Some(42_000));
+    }
+
+    /// An envelope that opens a channel is owed until its proof, also when its message was received: half a second later it
+    /// went to everybody, since nothing else had been asked than whether it was owed.
+    #[test]
+    fn what_was_received_waits_as_long_as_a_receipt() {
+        let mut straight = Straight::default();
+        let sam = DeviceId::from([2; 32]);
+        (1..=2).for_each(|seq| assert!(straight.keep(&of(seq), &sam, true, 0)));
+        let (nowhere, received) = (|_: &DeviceId, _, _| false, |_, seq| seq == 1);
+        assert_eq!(straight.take_due(500, nowhere, received), [(Incarnation(1), 2)]);
+        assert!(straight.take_due(6_499, nowhere, received).is_empty());
+        assert_eq!(straight.take_due(6_500, nowhere, received), [(Incarnation(1), 1)], "once");
     }
 }

@@ -101,6 +101,28 @@ fn what_its_addressee_does_not_acknowledge_in_time_is_given_to_everybody() {
     assert_eq!(world.texts(1, 0), ["silence"]);
 }
 
+/// What opens a channel is owed until its proof. Where much goes on its reader says only every five seconds what it has: half
+/// a second after the message everybody was given it, though its receipt was here.
+#[test]
+fn a_first_flight_whose_receipt_is_here_is_given_to_nobody_else() {
+    let mut world = together(&ELEVEN[..4]);
+    for _ in 0..6 {
+        world.send(2, 1, "much goes on");
+        world.settle();
+        world.pass(1_000);
+        world.settle();
+    }
+    world.send(0, 1, "first");
+    world.settle();
+    assert_eq!(world.log(0, 1)[0].state, MessageState::Delivered);
+    let before = world.wire.len();
+    for _ in 0..4 {
+        world.pass(500);
+        world.settle();
+    }
+    assert_eq!(envelopes(&world, before), (0, 0));
+}
+
 #[test]
 fn what_was_for_a_link_that_breaks_is_given_to_everybody_at_once() {
     let mut world = together(&ELEVEN);
