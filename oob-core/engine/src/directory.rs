@@ -166,6 +166,17 @@ impl Directory {
         Some((*generation, signed))
     }
 
+    /// The relay key of a device in a life and generation, with its certificate.
+    pub(crate) fn relay_cert(
+        &self,
+        device: &DeviceId,
+        life: Incarnation,
+        generation: u32,
+    ) -> Option<(&PublicKey, &wire::Signed)> {
+        let (key, signed) = self.entries.get(device)?.relays.get(&(life, generation))?;
+        Some((key, signed))
+    }
+
     /// The relay key of a device in a life and generation.
     pub(crate) fn relay(
         &self,

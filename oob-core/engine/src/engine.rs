@@ -10,7 +10,7 @@ use crate::{
     input::{Command, Input},
     join::Shaken,
     model::{DeviceClass, LinkId, MessageState, Name, Now},
-    own::{Behind, Identity, Life},
+    own::{Behind, Identity, Life, next_run},
     snapshot::Snapshot,
     state::{State, TYPED_ADDRESSES},
     stored::{self, RecordError},
@@ -189,7 +189,7 @@ impl Engine {
         }
         let mut state = State::load(&store)?.ok_or(EngineError::NoIdentity)?;
         let mut rng = rng;
-        state.life.doubt(&mut rng);
+        state.life.doubt(next_run(&mut rng));
         let (oldest, next) = event_numbers(&store)?;
         Ok(Self::with(store, rng, state, oldest, next, now))
     }
@@ -539,10 +539,12 @@ impl Engine {
         let links: Vec<LinkId> = self.state.links.iter().map(|link| link.id).collect();
         let listening = std::mem::take(&mut self.state.listening);
         let carry_limit = self.state.custody.limit();
+        // Nothing of the batch got out, so the words that were said are those that the store knows.
+        let run = self.state.life.run();
         #[cfg(feature = "sim")]
         let rig = std::mem::take(&mut self.state.rig);
         self.state = State::load(&self.store)?.ok_or(EngineError::NoIdentity)?;
-        self.state.life.doubt(&mut self.rng);
+        self.state.life.doubt(run);
         self.state.listening = listening;
         self.state.custody.set_limit(carry_limit);
         #[cfg(feature = "sim")]

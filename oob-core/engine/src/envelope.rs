@@ -45,9 +45,10 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Whether no correct neighbour sends such a frame.
+    /// Whether no correct neighbour sends such a frame. A signature that does not fit is no such thing: an author that certified
+    /// two keys of one generation, each to others, has every envelope of its hold for some and not for their neighbours.
     pub const fn is_guilt(self) -> bool {
-        matches!(self, Self::Malformed | Self::Forged)
+        matches!(self, Self::Malformed)
     }
 }
 

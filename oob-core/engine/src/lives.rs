@@ -168,7 +168,15 @@ impl State {
     pub(crate) fn own_cert_met(&mut self, org: &OrgId, signed: &wire::Signed) -> bool {
         let own = self.identity.dsk.public();
         let Ok(claim) = RelayClaim::parse(org, &own, signed) else { return false };
-        if claim.incarnation == self.life.incarnation && claim.generation > self.life.rlk_gen {
+        if claim.incarnation != self.life.incarnation {
+            return true;
+        }
+        // A generation leaves here with one key only: another one was made by a store that this one is a copy of.
+        let is_other = self.life.relay_certs().filter_map(RelayClaim::read).any(|own| {
+            (own.incarnation, own.generation) == (claim.incarnation, claim.generation)
+                && own.rlk != claim.rlk
+        });
+        if is_other || claim.generation > self.life.rlk_gen {
             self.is_behind(0);
         }
         true
@@ -188,7 +196,10 @@ impl State {
         };
         let next = claim.seq.saturating_add(1);
         if claim.incarnation == self.life.incarnation {
-            if next > self.life.next_bundle() {
+            // A number leaves here with one bundle only, too.
+            let newest = self.life.bundle.as_ref().map(|own| &own.payload);
+            let is_other = next == self.life.next_bundle() && newest != Some(&signed.payload);
+            if next > self.life.next_bundle() || is_other {
                 self.is_behind(next);
             }
         } else if next >= self.life.next_bundle() {
@@ -394,12 +405,19 @@ impl State {
         from: &Device,
         hello: &wire::Hello,
     ) {
-        let shown = hello.relay_certs.last();
-        let shown = shown.and_then(|cert| RelayClaim::parse(&self.org_id()?, &from.dsk, cert).ok());
-        let Some(shown) = shown else { return };
-        if let Some((generation, cert)) = self.directory.newest_relay(&from.id, shown.incarnation)
-            && generation > shown.generation
-        {
+        let Some(org) = self.org_id() else { return };
+        // A certificate of a generation of which another is known says as much as one that is too old.
+        let other = hello.relay_certs.iter().filter_map(RelayClaim::read).find_map(|shown| {
+            let known = self.directory.relay_cert(&from.id, shown.incarnation, shown.generation);
+            known.filter(|(key, _)| **key != shown.rlk).map(|(_, cert)| cert)
+        });
+        let later = || {
+            let shown = hello.relay_certs.last();
+            let shown = shown.and_then(|cert| RelayClaim::parse(&org, &from.dsk, cert).ok())?;
+            let newest = self.directory.newest_relay(&from.id, shown.incarnation);
+            newest.filter(|(generation, _)| *generation > shown.generation).map(|(_, cert)| cert)
+        };
+        if let Some(cert) = other.or_else(later) {
             let cert = cert.clone();
             show(cx, link, Kind::RelayCert(cert));
         }

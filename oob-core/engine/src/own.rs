@@ -141,7 +141,7 @@ impl Identity {
 }
 
 /// Draws what a run is told by; 0 tells none.
-fn next_run(rng: &mut Rng) -> u32 {
+pub(crate) fn next_run(rng: &mut Rng) -> u32 {
     rng.next_u32().max(1)
 }
 
@@ -436,9 +436,13 @@ impl Life {
     }
 
     /// Takes note that the store was opened: whether it is the newest there ever was, nothing in it says.
-    pub(crate) fn doubt(&mut self, rng: &mut Rng) {
+    /// The words that follow are told by `run`.
+    pub(crate) fn doubt(&mut self, run: u32) {
         if self.doubtful_from == 0 {
             self.doubtful_from = self.next_record;
+        }
+        if self.run == run {
+            return;
         }
         // It is written with the first word that has it.
         if self.have_number > self.runs.last().map_or(0, |(_, last)| *last) {
@@ -446,7 +450,7 @@ impl Life {
             let many = self.runs.len().saturating_sub(RUNS);
             self.runs.drain(..many);
         }
-        self.run = next_run(rng);
+        self.run = run;
     }
 
     /// What tells the words of this run from those of another.

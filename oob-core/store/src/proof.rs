@@ -161,15 +161,21 @@ impl Proof {
         }
         match &found {
             Ok(()) => state.left = state.left.saturating_sub(1),
-            Err(StoreError::Damaged { what }) => {
+            // It is closed meanwhile, and left as it is found.
+            Err(StoreError::Closed) => {}
+            // A disk that gives a part no more is as bad as one that gives another: nobody may go on as if all were there.
+            Err(error) => {
+                let what = match error {
+                    StoreError::Damaged { what } => what.clone(),
+                    other => other.to_string(),
+                };
                 tracing::error!(
                     part,
                     what,
                     "records are not what they were when the store was closed"
                 );
-                state.damage.get_or_insert_with(|| what.clone());
+                state.damage.get_or_insert(what);
             }
-            Err(_) => {}
         }
         if state.left == 0 {
             self.complete.store(true, Ordering::Release);
@@ -180,14 +186,16 @@ impl Proof {
     }
 
     fn compare(&self, part: usize, expected: &Tally) -> Result<(), StoreError> {
-        let mut found = Tally::default();
+        let mut last = Ok(Tally::default());
         for _ in 0..TRIES {
-            found = self.count(part)?;
-            if found == *expected {
-                return Ok(());
+            last = self.count(part);
+            match &last {
+                Ok(found) if found == expected => return Ok(()),
+                Err(BackendError::Closed) => break,
+                Ok(_) | Err(_) => {}
             }
         }
-        let (found, expected) = (found.count, expected.count);
+        let (found, expected) = (last?.count, expected.count);
         Err(StoreError::damaged(match found == expected {
             true => "records were altered".to_owned(),
             false => format!("{found} records in a part of {expected}"),
@@ -250,17 +258,19 @@ impl Walk {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::sync::atomic::AtomicUsize;
 
     use rand::{SeedableRng, rngs::StdRng};
     use tempfile::tempdir;
 
     use super::*;
-    use crate::backend::{Backend, Batch, FileCells, Kv, SledTree};
+    use crate::backend::{Backend, Batch, FileCells, KeyRange, Kv, SledTree};
     use crate::bag::{Area, Bag, Order};
     use crate::home::Home;
     use crate::keyring::{Checkpoint, Keyring};
     use crate::passphrase::{Kdf, Passphrase};
     use crate::store::Store;
+    use crate::view::View;
 
     /// Bags, each in a part of its own or nearly so.
     const WARDS: u64 = 40;
@@ -346,6 +356,15 @@ mod tests {
             vec![(extra, Some(value))],
         ];
         for (kind, writes) in kinds.into_iter().enumerate() {
+            if kind > 0 {
+                let copy = tempdir().unwrap();
+                copy_all(base.path(), copy.path());
+                alter(copy.path(), writes.clone());
+                let mut store = open(copy.path()).unwrap();
+                store.put(&ward(7), 8, b"newest");
+                let written = store.commit();
+                assert!(matches!(written, Err(StoreError::Damaged { .. })), "{kind}: {written:?}");
+            }
             let copy = tempdir().unwrap();
             copy_all(base.path(), copy.path());
             alter(copy.path(), writes);
@@ -381,6 +400,53 @@ mod tests {
             let error = open(copy.path()).unwrap_err();
             assert!(matches!(error, StoreError::Damaged { .. }), "{kind}: {error}");
         }
+    }
+
+    /// A reader that fails so many times first.
+    struct Failing {
+        inner: Arc<dyn Reader>,
+        times: AtomicUsize,
+    }
+
+    impl Reader for Failing {
+        fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, BackendError> {
+            self.inner.get(key)
+        }
+
+        fn scan(
+            &self,
+            range: &KeyRange,
+            reverse: bool,
+            limit: usize,
+        ) -> Result<Vec<Kv>, BackendError> {
+            let less = |times: usize| times.checked_sub(1);
+            match self.times.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less) {
+                Ok(_) => Err(std::io::Error::other("unreadable sector").into()),
+                Err(_) => self.inner.scan(range, reverse, limit),
+            }
+        }
+    }
+
+    /// A disk that failed to give a part was only logged: the thread ended there, the store went on, and was closed in peace.
+    #[test]
+    fn a_part_that_the_disk_gives_no_more_stops_the_store_and_one_failed_read_does_not() {
+        let base = tempdir().unwrap();
+        closed(base.path());
+        let store = open(base.path()).unwrap();
+        store.verify().unwrap();
+        let View { reader, keys, proof } = &store.view;
+        let with = |times| {
+            let reader = Failing { inner: Arc::clone(reader), times: AtomicUsize::new(times) };
+            Proof::new(Arc::new(reader), Arc::clone(keys), proof.ledger, proof.sums(), false)
+        };
+        let prefix = keys.prefix(&ward(7));
+        let once = with(1);
+        once.check(&prefix).unwrap();
+        once.finish().unwrap();
+        assert!(once.is_complete() && once.damage().is_none());
+        let always = with(usize::MAX);
+        assert!(matches!(always.check(&prefix), Err(StoreError::Io { .. })));
+        assert!(always.damage().is_some_and(|what| what.contains("unreadable sector")));
     }
 
     /// What nobody asks for is found by the thread behind.

@@ -504,6 +504,10 @@ impl Store {
             walk.join();
         }
         synced?;
+        // It was at work until now.
+        if self.view.proof.damage().is_some() {
+            return Err(StoreError::Failed { what: "check of the records" });
+        }
         // How the file looks when nobody writes to it any more: if it still looks so when the store is opened, nobody
         // has touched it.
         let rest = self.home.as_ref().and_then(|(home, _)| home.rest().ok());

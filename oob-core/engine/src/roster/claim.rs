@@ -153,8 +153,14 @@ impl RelayClaim {
         if raw.device != device_id(dsk).as_bytes() {
             return Err(ClaimError);
         }
-        let rlk = PublicKey::parse(&raw.rlk).map_err(|_| ClaimError)?;
-        Ok(Self { incarnation: Incarnation(raw.incarnation), generation: raw.r#gen, rlk })
+        Self::read(signed).ok_or(ClaimError)
+    }
+
+    /// Reads what a certificate says, before anything is believed.
+    pub(crate) fn read(signed: &wire::Signed) -> Option<Self> {
+        let raw = wire::RelayCert::decode(signed.payload.as_slice()).ok()?;
+        let rlk = PublicKey::parse(&raw.rlk).ok()?;
+        Some(Self { incarnation: Incarnation(raw.incarnation), generation: raw.r#gen, rlk })
     }
 
     /// Reads of which life a certificate is, and its number there, before anything is believed.

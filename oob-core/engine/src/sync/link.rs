@@ -794,7 +794,12 @@ impl Links {
         let link = self.links.remove(&id)?;
         let device = link.device;
         if self.by_device.get(&device) == Some(&id) {
-            self.by_device.remove(&device);
+            // Both ends may have opened one: which of the two stays is decided beneath.
+            let other = self.links.iter().rev().find(|(_, link)| link.device == device);
+            match other.map(|(id, _)| *id) {
+                Some(other) => self.by_device.insert(device, other),
+                None => self.by_device.remove(&device),
+            };
         }
         self.ended = self.ended.saturating_add(1);
         if let Some(left) = link.leave(self.ended) {
@@ -1016,6 +1021,17 @@ mod tests {
         };
         assert_eq!(offered(&mut links, 16, LIFE), 0);
         assert!(offered(&mut links, 17, Incarnation(6)) > 200);
+    }
+
+    #[test]
+    fn the_older_of_two_streams_is_found_when_the_newer_one_ends() {
+        let (mut links, device) = (Links::default(), DeviceId::from([1; 32]));
+        links.up(LinkId(1), device);
+        links.up(LinkId(2), device);
+        links.down(LinkId(2));
+        assert_eq!(links.to(&device).map(|link| link.id), Some(LinkId(1)));
+        links.down(LinkId(1));
+        assert!(!links.has_device(&device));
     }
 
     #[test]

@@ -92,7 +92,26 @@ fn an_origin_signed_by_anybody_else_is_refused() {
         genuine.ct.clone(),
     )
     .unwrap();
-    assert!(matches!(screen(&keys, forged), Verdict::Refuse(Refusal::Forged)));
+    assert!(matches!(screen(&keys, forged.clone()), Verdict::Refuse(Refusal::Forged)));
+
+    // Whoever passes it on may know another key of that generation, by which it holds: its author told each a different one,
+    // and had any two neighbours shut each other out.
+    world.flying.clear();
+    let link = world.links.keys().next().copied().unwrap();
+    let bring = |world: &mut World, kind: Kind| {
+        let frame = Frame::new(kind).encode_to_vec();
+        world.arrive(&Flying { from: 0, to: 1, link, frame });
+    };
+    (0..100).for_each(|_| bring(&mut world, Kind::Envelope(forged.clone())));
+    assert!(world.links.contains_key(&link), "the bearer is not to blame");
+    let mut bent = forged;
+    bent.head.pop();
+    for _ in 0..100 {
+        if world.links.contains_key(&link) {
+            bring(&mut world, Kind::Envelope(bent.clone()));
+        }
+    }
+    assert!(!world.links.contains_key(&link), "control: what is no envelope has its price");
 }
 
 /// A member seals another's ciphertext and tag again under its own origin. Were the tag not bound to the device that

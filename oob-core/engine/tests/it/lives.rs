@@ -482,6 +482,37 @@ fn words_said_to_others_since_do_not_hide_that_a_home_was_put_back() {
     behind_by_one_word(3);
 }
 
+/// Sam's image is of before his relay key was replaced. Put back, he makes the same generation once more, with another key: Dana
+/// believed none of his words any more, and showed him nothing, since hers was no later.
+#[test]
+fn a_home_put_back_across_one_change_of_keys_begins_another_life() {
+    let mut world = World::organisation(&["Dana", "Sam"]);
+    let link = world.connect(0, 1);
+    world.rest();
+    let image = world.devices[1].disk.image();
+    world.pass(DAY_MS);
+    world.send(1, 0, "after the image");
+    world.rest();
+    let generations = |world: &mut World| {
+        let sam = world.engine(1).snapshot().me.device;
+        let keys = world.engine(0).snapshot().screening.clone();
+        keys.relays.iter().filter(|(_, (of, _))| *of == sam).count()
+    };
+    assert_eq!(generations(&mut world), 2, "control: one change");
+    world.cut(link);
+    world.kill(1);
+    world.devices[1].disk = image;
+    world.start(1);
+    world.send(1, 0, "written before he met Dana");
+    assert!(world.engine(1).snapshot().me.restored_ms.is_none(), "he cannot know yet");
+    world.connect(0, 1);
+    world.rest();
+    assert!(world.engine(1).snapshot().me.restored_ms.is_some());
+    world.connect(0, 1);
+    world.rest();
+    assert_eq!(count(&world.texts(0, 1), "written before he met Dana"), 1);
+}
+
 /// The control: whoever is restarted, in peace or not, is shown words that it said itself, and goes on in its life.
 #[test]
 fn a_device_that_was_only_restarted_goes_on_in_its_life() {

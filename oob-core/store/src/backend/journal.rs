@@ -150,7 +150,8 @@ impl Journal {
         // An empty batch says only how often the tree was written to; what a peaceful close left is no reason to write.
         let says_more = |run: &&Run| run.batches.iter().any(|batch| !batch.writes.is_empty());
         let read = runs.iter().filter(says_more).map(part).collect();
-        let dirty = false;
+        // Also where nothing is written again: the next record may only be begun once this one is durable.
+        let dirty = !runs.is_empty();
         Ok((Self { cells, half_bytes, len, half, position, tip, dirty, read, beyond }, runs))
     }
 
