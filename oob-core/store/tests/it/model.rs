@@ -9,6 +9,9 @@ use proptest::prelude::*;
 
 use crate::on;
 
+/// Parts in which what half of the journal held is written down at most: it has as many records.
+const PARTS: usize = 64;
+
 #[derive(Debug, Clone)]
 enum Step {
     Put(u8, u64, Vec<u8>),
@@ -127,8 +130,13 @@ fn run(disk: &CrashDisk, steps: Vec<Step>) {
                 now = committed.clone();
             }
             Step::Idle => {
-                // What the journal's other half held is written down in one piece here.
+                // What the journal's other half held is written down in parts.
                 store.idle().unwrap();
+                for _ in 0..PARTS {
+                    if store.needs_idle() {
+                        store.idle().unwrap();
+                    }
+                }
                 assert!(!store.needs_idle());
             }
             Step::Reopen => {
