@@ -4,6 +4,7 @@ mod alerts;
 mod carrying;
 mod direct;
 mod epochs;
+mod forgeries;
 mod hostile;
 mod impostors;
 mod joining;
