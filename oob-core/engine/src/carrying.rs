@@ -213,7 +213,7 @@ impl State {
     /// Notes that there is something new to tell every neighbour of.
     pub(crate) fn have_changed(&mut self, now_ms: u64) {
         for link in self.links.iter_mut() {
-            link.have_changed(now_ms);
+            link.telling.changed(now_ms);
         }
     }
 

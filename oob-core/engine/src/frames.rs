@@ -282,7 +282,7 @@ impl State {
         let Some(link) = self.links.get_mut(id) else { return Ok(()) };
         let equal = link.greeted_equally(&hello.equality);
         if !equal || self.told.get(&from.id) != Some(&version) {
-            link.have_changed(cx.now.mono_ms);
+            link.telling.changed(cx.now.mono_ms);
         }
         if equal {
             self.queue_releases(id);

@@ -66,6 +66,18 @@ pub(crate) struct Told {
     pub(crate) known: RangeSet,
 }
 
+impl Told {
+    /// The numbers below the lowest that are told, which the word may have had no room for.
+    pub(crate) fn untold(&self) -> RangeSet {
+        let mut untold = RangeSet::new();
+        let lowest = self.known.iter().next().and_then(|(first, _)| first.checked_sub(1));
+        if let Some(last) = lowest {
+            untold.insert_range(0, last);
+        }
+        untold
+    }
+}
+
 /// The newest Have of a neighbour, as it came.
 #[derive(Debug, Clone)]
 pub(crate) struct Word {
