@@ -74,7 +74,7 @@ impl State {
             return Ok(true);
         }
         let Some(link) = self.links.get_mut(id) else { return Ok(true) };
-        link.take_have(claim.life, &claim.told, cx.now.mono_ms);
+        link.take_have(claim.life, claim.span, &claim.told, cx.now.mono_ms);
         let me = self.identity.device;
         for told in &claim.told {
             let (device, life) = told.key;
@@ -96,7 +96,9 @@ impl State {
                 self.holds(cx, from, life, &told.have)?;
             }
         }
-        if self.links.get_mut(id).is_some_and(|link| link.may_compare(cx.now.mono_ms)) {
+        // Of several words that belong together, with the last.
+        let whole = claim.span.is_last();
+        if whole && self.links.get_mut(id).is_some_and(|link| link.may_compare(cx.now.mono_ms)) {
             self.queue_releases(id);
             self.compare(id);
         }
@@ -105,8 +107,13 @@ impl State {
 
     /// Queues the proofs for what a neighbour still has and nobody needs.
     pub(crate) fn queue_releases(&mut self, id: LinkId) {
-        let Self { links, seen, .. } = self;
+        let Self { links, seen, releases, .. } = self;
         let Some(link) = links.get_mut(id) else { return };
+        for (key, below) in link.cut_short() {
+            let of = releases.of_life(key, below).filter(|of| !link.proofs.was_offered(of));
+            let of: Vec<RecordRef> = of.take(limits::HAVE_RANGES).copied().collect();
+            of.iter().for_each(|of| link.queue_release(of));
+        }
         for key in link.lives() {
             let Some(has) = link.has(&key).cloned() else { continue };
             let gone = seen.gone_of(&key.0, key.1, &has);

@@ -2,7 +2,8 @@
 //! last lies in the outbox and the log.
 
 use super::{
-    have::{Key, Told},
+    have::{Key, Span, Told},
+    proofs::Proofs,
     rest::{Left, Resting},
     telling::Telling,
 };
@@ -44,14 +45,14 @@ const COMPARED_MS: u64 = 1_000;
 /// Ranges and lives noted of what came from a neighbour since it last spoke; beyond that it is offered what it gave.
 const GAVE: usize = 4_096;
 
+/// Ranges kept of lives that a word does not speak of, 256 KiB: four of each life that notes are kept of.
+const UNSPOKEN_RANGES: usize = 16_384;
+
 /// Who is near is told at most this often.
 const NEARBY_EVERY_MS: u64 = 1_000;
 
 /// Who is near is told at least this often.
 const NEARBY_AGAIN_MS: u64 = 10_000;
-
-/// Proofs queued for one neighbour; the rest goes out when it tells again what it has.
-const QUEUED_RELEASES: usize = 4_096;
 
 /// Bad frames of one neighbour in a minute that end its stream: a correct one sends none.
 const BAD_FRAMES: u32 = 64;
@@ -95,7 +96,7 @@ pub(crate) struct Link {
     expected_since_ms: u64,
     /// Whose record went out last, so that no author holds up the others.
     last: Option<Key>,
-    releases: VecDeque<RecordRef>,
+    pub(crate) proofs: Proofs,
     repair_due_ms: Option<u64>,
     /// Whom the neighbour says it is connected with.
     pub(super) near: BTreeSet<DeviceId>,
@@ -143,6 +144,21 @@ fn key(of: &RecordRef) -> Key {
     (of.device, of.incarnation)
 }
 
+/// Adds what was known of lives that a word does not speak of, as far as there is room.
+fn add_unspoken(
+    now: &mut BTreeMap<Key, RangeSet>,
+    before: BTreeMap<Key, RangeSet>,
+    unspoken: impl Fn(&Key) -> bool,
+) {
+    let mut ranges = 0usize;
+    for (key, set) in before.into_iter().filter(|(key, _)| unspoken(key)) {
+        ranges = ranges.saturating_add(set.len());
+        if now.len() < GAVE && ranges <= UNSPOKEN_RANGES {
+            now.entry(key).or_insert(set);
+        }
+    }
+}
+
 /// What this device greets with, and what is known and here then.
 pub(crate) struct Greeting {
     pub(crate) equality: Vec<u8>,
@@ -187,7 +203,7 @@ impl Link {
             expected_before: BTreeMap::new(),
             expected_since_ms: 0,
             last: None,
-            releases: VecDeque::new(),
+            proofs: Proofs::default(),
             repair_due_ms: None,
             near: BTreeSet::new(),
             nearby_due_ms: 0,
@@ -276,21 +292,32 @@ impl Link {
     }
 
     /// Takes the neighbour's word on what it has. Of a life with many holes it tells the highest ranges only: below them it
-    /// says nothing, and what was known of that before still counts, or was offered in vain.
-    pub(crate) fn take_have(&mut self, life: Incarnation, told: &[Told], now_ms: u64) {
+    /// says nothing, and what was known of that before still counts, or was offered in vain. Of lives that it does not speak
+    /// of, all stays as it was; nothing goes out before the first of the words was said that belong together.
+    pub(crate) fn take_have(&mut self, life: Incarnation, span: Span, told: &[Told], now_ms: u64) {
         self.resting.hear(told, &self.theirs);
-        self.theirs = told.iter().map(|told| (told.key, self.known_by_now(told))).collect();
-        self.has = told.iter().map(|told| (told.key, told.have.clone())).collect();
+        let theirs = told.iter().map(|told| (told.key, self.known_by_now(told))).collect();
+        let has = told.iter().map(|told| (told.key, told.have.clone())).collect();
+        let device = self.device;
+        let unspoken = |key: &Key| key.0 != device && !span.contains(key);
+        let theirs = std::mem::replace(&mut self.theirs, theirs);
+        add_unspoken(&mut self.theirs, theirs, unspoken);
+        let has = std::mem::replace(&mut self.has, has);
+        add_unspoken(&mut self.has, has, unspoken);
+        let (theirs, has) = (&self.theirs, &self.has);
+        self.partly.retain(|key| unspoken(key) && theirs.contains_key(key));
         let partly = told.iter().filter(|told| told.untold().last() > Some(0));
-        self.partly = partly.map(|told| told.key).collect();
+        self.partly.extend(partly.map(|told| told.key));
+        self.proofs.hear(told, |key| unspoken(key) && has.contains_key(key));
         self.life = Some(life);
-        self.told = true;
+        self.told |= span.is_last();
         if let Some(before) = self.before.take().filter(|before| before.life == life) {
             for told in told {
                 if let Some(wakes_ms) = self.resting.go_on(&before, told, now_ms) {
                     self.repair_at(wakes_ms);
                 }
             }
+            self.before = Some(before).filter(|_| !span.is_last());
         }
     }
 
@@ -356,6 +383,12 @@ impl Link {
         }
         self.theirs.entry(key(of)).or_default().insert(of.seq);
         self.has.entry(key(of)).or_default().insert(of.seq);
+    }
+
+    /// Ranges kept of what the neighbour said.
+    #[cfg(test)]
+    pub(super) fn ranges_kept(&self) -> usize {
+        [&self.theirs, &self.has].into_iter().flat_map(BTreeMap::values).map(RangeSet::len).sum()
     }
 
     /// Whether a device said that it has a record, or does not need it.
@@ -527,6 +560,12 @@ impl Link {
         true
     }
 
+    /// Lives of which the neighbour's word had no room for all that it has, and below which number it says nothing.
+    pub(crate) fn cut_short(&self) -> Vec<(Key, u64)> {
+        let lowest = |key: &Key| self.has.get(key)?.iter().next().map(|(first, _)| first);
+        self.proofs.cut().filter_map(|key| Some((*key, lowest(key)?))).collect()
+    }
+
     /// Queues a proof for a neighbour that still has what it speaks of, or is about to get it. One that said that it does not
     /// need it has no use for a proof.
     pub(crate) fn queue_release(&mut self, of: &RecordRef) {
@@ -535,14 +574,9 @@ impl Link {
         };
         let [theirs, under_way @ ..] = self.not_lacking();
         let has = among(&self.has) || (!among(theirs) && under_way.into_iter().any(among));
-        if self.told && has && self.releases.len() < QUEUED_RELEASES {
-            self.releases.push_back(*of);
+        if self.told {
+            self.proofs.queue(of, has, self.has.get(&key(of)));
         }
-    }
-
-    /// Takes the next proof to send.
-    pub(crate) fn next_release(&mut self) -> Option<RecordRef> {
-        self.releases.pop_front()
     }
 
     /// Takes whom the neighbour says it is connected with; says whether that is news.
@@ -619,30 +653,12 @@ mod tests {
     #[test]
     fn who_says_ever_again_what_it_has_is_looked_at_a_few_times_a_second() {
         let mut link = Link::new(LinkId(1), DeviceId::from([1; 32]));
-        link.take_have(LIFE, &[], 0);
+        link.take_have(LIFE, Span::default(), &[], 0);
         let looks = (0..1_000).filter(|_| link.may_compare(5_000)).count();
         assert_eq!(looks, 4);
         assert!(!link.take_repair(5_999));
         assert!(link.take_repair(6_000), "what it said last counts in a moment");
         assert!(link.may_compare(6_000));
-    }
-
-    /// Two that greet with the same hash know the same, and say no word. A proof that came later was for whoever said that it
-    /// has what it is of: they went on carrying it.
-    #[test]
-    fn a_proof_goes_to_a_neighbour_that_greeted_with_the_same() {
-        let mut link = Link::new(LinkId(1), DeviceId::from([1; 32]));
-        let key = (DeviceId::from([2; 32]), Incarnation(3));
-        let of = |seq| RecordRef { device: key.0, incarnation: key.1, seq };
-        let (mut known, mut have) = (RangeSet::new(), RangeSet::new());
-        known.insert_range(1, 9);
-        have.insert(5);
-        let (known, have) = (BTreeMap::from([(key, known)]), BTreeMap::from([(key, have)]));
-        link.greet(Greeting { equality: vec![1], known, have });
-        assert!(link.greeted_equally(&[1]));
-        (4..=5).for_each(|seq| link.queue_release(&of(seq)));
-        assert_eq!(link.next_release(), Some(of(5)));
-        assert_eq!(link.next_release(), None, "nobody has the other");
     }
 
     #[test]

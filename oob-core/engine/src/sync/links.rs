@@ -110,7 +110,10 @@ impl Links {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{have::Told, rest::LEFT_RANGES},
+        super::{
+            have::{Span, Told},
+            rest::LEFT_RANGES,
+        },
         *,
     };
     use crate::model::RangeSet;
@@ -130,7 +133,7 @@ mod tests {
         let (mut seq, mut offers) = (401, BTreeMap::new());
         let word = |have: &RangeSet| {
             let known = RangeSet::from_wire(&have.to_wire(40), 40);
-            [Told { key, have: known.clone(), known }]
+            [Told { key, have: known.clone(), known, cut: false }]
         };
         for now_ms in (0..3_600_000).step_by(1_000) {
             let id = LinkId(1 + now_ms / EACH_MS);
@@ -143,7 +146,7 @@ mod tests {
                 seq += 2;
                 have.insert(seq);
                 link.gave(&RecordRef { device: key.0, incarnation: key.1, seq });
-                link.take_have(LIFE, &word(&have), now_ms);
+                link.take_have(LIFE, Span::default(), &word(&have), now_ms);
                 link.compare(&key, have.clone(), Vec::new);
             }
             if link.take_repair(now_ms) {
@@ -161,7 +164,7 @@ mod tests {
             links.down(LinkId(id - 1));
             links.up(LinkId(id), device);
             let link = links.get_mut(LinkId(id)).unwrap();
-            link.take_have(life, &word(&have), 3_600_000);
+            link.take_have(life, Span::default(), &word(&have), 3_600_000);
             link.compare(&key, have.clone(), Vec::new);
             std::iter::from_fn(|| link.next()).count()
         };
@@ -190,8 +193,14 @@ mod tests {
             let id = LinkId(u64::from(n));
             links.up(id, device);
             let lives = (0..20).map(|life| (DeviceId::from([250; 32]), Incarnation(life)));
-            let words = lives.map(|key| Told { key, have: have.clone(), known: have.clone() });
-            links.get_mut(id).unwrap().take_have(LIFE, &words.collect::<Vec<_>>(), 0);
+            let words =
+                lives.map(|key| Told { key, have: have.clone(), known: have.clone(), cut: false });
+            links.get_mut(id).unwrap().take_have(
+                LIFE,
+                Span::default(),
+                &words.collect::<Vec<_>>(),
+                0,
+            );
             links.down(id);
         }
         let ranges = |left: &Left| left.theirs.values().map(RangeSet::len).sum::<usize>();

@@ -151,7 +151,10 @@ impl Resting {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::link::Link, *};
+    use super::{
+        super::{have::Span, link::Link},
+        *,
+    };
     use crate::{model::LinkId, record::RecordRef};
     use oob_proto::DeviceId;
 
@@ -177,7 +180,7 @@ mod tests {
         let key = (DeviceId::from([2; 32]), Incarnation(3));
         let mut have = RangeSet::new();
         have.insert_range(1, 100);
-        link.take_have(LIFE, &[], 0);
+        link.take_have(LIFE, Span::default(), &[], 0);
         link.repair_at(0);
         let within = |link: &mut Link, from: u64, ms: u64| -> usize {
             let times = (from..from + ms).step_by(1_000);
@@ -190,8 +193,8 @@ mod tests {
         // Something of that author is not needed there any more: there may be room.
         let mut known = RangeSet::new();
         known.insert(1);
-        let told = [Told { key, have: RangeSet::new(), known }];
-        link.take_have(LIFE, &told, 7_200_000);
+        let told = [Told { key, have: RangeSet::new(), known, cut: false }];
+        link.take_have(LIFE, Span::default(), &told, 7_200_000);
         link.repair_at(7_200_000);
         assert!(within(&mut link, 7_200_000, 20_000) > 0);
     }
@@ -204,7 +207,7 @@ mod tests {
         let key = (DeviceId::from([2; 32]), Incarnation(3));
         let of = |seq| RecordRef { device: key.0, incarnation: key.1, seq };
         let (mut have, mut known) = (RangeSet::new(), RangeSet::new());
-        link.take_have(LIFE, &[], 0);
+        link.take_have(LIFE, Span::default(), &[], 0);
         link.repair_at(0);
         let mut offers = BTreeMap::new();
         let mut seq = 1;
@@ -220,7 +223,12 @@ mod tests {
                     }
                 }
                 let known = RangeSet::from_wire(&known.to_wire(40), 40);
-                link.take_have(LIFE, &[Told { key, have: known.clone(), known }], 0);
+                link.take_have(
+                    LIFE,
+                    Span::default(),
+                    &[Told { key, have: known.clone(), known, cut: false }],
+                    0,
+                );
             }
             if link.take_repair(now_ms) {
                 link.compare(&key, have.clone(), Vec::new);
@@ -236,7 +244,12 @@ mod tests {
         let lacking = seq - 4;
         known.remove(lacking);
         let known = RangeSet::from_wire(&known.to_wire(40), 40);
-        link.take_have(LIFE, &[Told { key, have: known.clone(), known }], 0);
+        link.take_have(
+            LIFE,
+            Span::default(),
+            &[Told { key, have: known.clone(), known, cut: false }],
+            0,
+        );
         link.compare(&key, have.clone(), Vec::new);
         let offered: Vec<u64> = std::iter::from_fn(|| link.next()).map(|of| of.seq).collect();
         assert!(offered.contains(&lacking), "{offered:?}");

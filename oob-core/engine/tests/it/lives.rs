@@ -534,11 +534,11 @@ fn another_bundle_of_ones_own_with_the_same_number_begins_another_life() {
         world.pass(8 * DAY_MS);
         world.rest();
         let bundles = world.wire.iter().filter(|flying| flying.from == 1);
-        let newest = bundles.filter_map(|flying| match kind(flying) {
+        let mut newest = bundles.filter_map(|flying| match kind(flying) {
             Kind::Bundle(signed) => Some(signed),
             _ => None,
         });
-        let newest = newest.last().expect("control: a week has passed");
+        let newest = newest.next_back().expect("control: a week has passed");
         let raw = wire::PrekeyBundle::decode(newest.payload.as_slice()).unwrap();
         let of = (raw.incarnation, raw.seq, raw.record_seq);
         let shown = match is_other {

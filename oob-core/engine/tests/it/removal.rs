@@ -162,6 +162,7 @@ fn leap(world: &mut World) {
         incarnation: life.incarnation,
         have: Vec::new(),
         gone: vec![all],
+        cut: false,
     };
     let have = wire::Have {
         device: device.to_vec(),
@@ -169,7 +170,7 @@ fn leap(world: &mut World) {
         r#gen: life.rlk_gen,
         number: life.have_number + 9,
         entries: vec![entry],
-        run: 0,
+        ..wire::Have::default()
     };
     let link = world.links.iter().find(|(_, ends)| **ends == (0, 2)).map(|(link, _)| *link);
     for kind in [
