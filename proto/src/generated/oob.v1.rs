@@ -1354,3 +1354,9 @@ pub struct StoredAlertAckedEvent {
     #[prost(uint32, tag = "6")]
     pub expected: u32,
 }
+/// The runs of this device's words in this life, oldest first. One of several that were made one has run 0.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StoredRuns {
+    #[prost(message, repeated, tag = "1")]
+    pub runs: ::prost::alloc::vec::Vec<StoredRun>,
+}

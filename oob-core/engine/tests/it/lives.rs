@@ -440,7 +440,7 @@ fn a_neighbour_that_was_killed_on_a_live_stream_knows_the_last_word() {
 
 /// Sam's home is put back to where it was one word before the last, and speaks to Rosa before it meets Dana, or does not. Rosa
 /// knows of nothing. By the number alone his words were as late as what Dana had heard.
-fn behind_by_one_word(to_rosa: usize) {
+fn behind_by_one_word(to_rosa: usize, starts: bool) {
     let mut world = World::organisation(&["Dana", "Sam", "Rosa"]);
     connect_all(&mut world);
     for link in world.links.keys().copied().collect::<Vec<_>>() {
@@ -468,6 +468,10 @@ fn behind_by_one_word(to_rosa: usize) {
         world.send(1, 2, "to Rosa alone");
         world.rest();
         world.cut(link);
+        if starts {
+            world.kill(1);
+            world.start(1);
+        }
     }
     world.send(1, 0, "written before he met Dana");
     assert!(world.engine(1).snapshot().me.restored_ms.is_none(), "he cannot know yet");
@@ -483,13 +487,19 @@ fn behind_by_one_word(to_rosa: usize) {
 
 #[test]
 fn a_home_that_is_one_word_behind_begins_another_life() {
-    behind_by_one_word(0);
+    behind_by_one_word(0, false);
 }
 
 #[test]
 fn words_said_to_others_since_do_not_hide_that_a_home_was_put_back() {
-    behind_by_one_word(1);
-    behind_by_one_word(3);
+    behind_by_one_word(1, false);
+    behind_by_one_word(3, false);
+}
+
+/// Sixteen starts at which he said anything, and he took her word for one of his.
+#[test]
+fn twenty_starts_since_do_not_hide_that_a_home_was_put_back() {
+    behind_by_one_word(20, true);
 }
 
 /// Sam's image is of before his relay key was replaced. Put back, he makes the same generation once more, with another key: Dana
