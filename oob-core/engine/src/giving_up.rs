@@ -13,7 +13,7 @@ use crate::{
 };
 use oob_crypto::signed;
 use oob_proto::{
-    DeviceId, Incarnation, Message, limits,
+    ConversationId, DeviceId, Incarnation, Message, limits,
     signing::SignedType,
     wire::{self, frame::Kind},
 };
@@ -44,8 +44,16 @@ impl State {
             }
             self.holders.forget(&device);
             self.reheld = true;
-            // It is given nothing any more. What of it arrived in time its receipts may still say, so nothing is told here.
-            self.outbox.settle(cx.store, &device, |_| true);
+            // It is given nothing any more. What arrived in time its receipts may still say.
+            let unsent = self.outbox.settle(cx.store, &device, |_| true);
+            for ((conversation, to, life), set) in
+                messages(unsent.into_iter().map(|owed| (device, owed)))
+            {
+                let told = self.with_direct(|direct, _| {
+                    direct.mark_removed(cx, &conversation, &to, life, &set)
+                });
+                told.transpose()?;
+            }
         }
         Ok(())
     }
@@ -261,14 +269,7 @@ impl State {
         cx: &mut Cx<'_>,
         all: impl Iterator<Item = (DeviceId, Pending)>,
     ) -> Result<(), RecordError> {
-        let mut expired = BTreeMap::new();
-        for (to, pending) in all {
-            if let Carries::Message { conversation, life, body_seq, .. } = pending.carries {
-                let set: &mut RangeSet = expired.entry((conversation, to, life)).or_default();
-                set.insert(body_seq);
-            }
-        }
-        for ((conversation, to, life), set) in expired {
+        for ((conversation, to, life), set) in messages(all) {
             let told = self
                 .with_direct(|direct, _| direct.mark_expired(cx, &conversation, &to, life, &set));
             told.transpose()?;
@@ -320,6 +321,19 @@ impl State {
             self.seen.mark_gone(of);
         }
     }
+}
+
+/// The messages among what was owed, by conversation, addressee and life.
+fn messages(
+    all: impl Iterator<Item = (DeviceId, Pending)>,
+) -> BTreeMap<(ConversationId, DeviceId, Incarnation), RangeSet> {
+    let mut messages: BTreeMap<_, RangeSet> = BTreeMap::new();
+    for (to, pending) in all {
+        if let Carries::Message { conversation, life, body_seq, .. } = pending.carries {
+            messages.entry((conversation, to, life)).or_default().insert(body_seq);
+        }
+    }
+    messages
 }
 
 /// The lowest ranges of a set, as wire types.

@@ -1162,6 +1162,9 @@ pub struct StoredReceipts {
     pub held: ::prost::alloc::vec::Vec<Range>,
     #[prost(message, repeated, tag = "6")]
     pub expired: ::prost::alloc::vec::Vec<Range>,
+    /// Of own messages: the device was removed before they arrived.
+    #[prost(message, repeated, tag = "7")]
+    pub removed: ::prost::alloc::vec::Vec<Range>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StoredMessage {
@@ -1229,7 +1232,7 @@ pub struct StoredReceiptEvent {
     pub conversation: ::prost::alloc::vec::Vec<u8>,
     #[prost(bytes = "vec", tag = "2")]
     pub message: ::prost::alloc::vec::Vec<u8>,
-    /// 0 stored, 1 held, 2 delivered, 3 read, 4 expired.
+    /// 0 stored, 1 held, 2 delivered, 3 read, 4 expired, 5 removed.
     #[prost(uint32, tag = "3")]
     pub state: u32,
     #[prost(uint32, tag = "4")]
