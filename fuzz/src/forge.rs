@@ -95,14 +95,8 @@ impl Forge {
             2 => {
                 self.number += 1;
                 let number = (1 << 32) + self.number;
-                let have = wire::Have {
-                    device,
-                    incarnation,
-                    r#gen: 0,
-                    number,
-                    entries: Vec::new(),
-                    run: 0,
-                };
+                let have =
+                    wire::Have { device, incarnation, r#gen: 0, number, ..wire::Have::default() };
                 let payload = laid_over(&have, over).encode_to_vec();
                 Kind::Have(signed(SignedType::Have, payload, &CAST.rlk))
             }

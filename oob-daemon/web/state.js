@@ -21,7 +21,7 @@
 const KEPT = 2000;
 
 /** How far each state is; a message never goes back. @type {Record<MessageState, number>} */
-const RANK = { stored: 0, held: 1, delivered: 2, read: 3, expired: 4 };
+const RANK = { stored: 0, held: 1, removed: 2, delivered: 3, read: 4, expired: 5 };
 
 /** What the page knows. */
 export class State {

@@ -14,7 +14,7 @@
  *
  * @typedef {{peers: Peer[], outbox: number, island?: Island | null}} Status
  *
- * @typedef {"stored" | "held" | "delivered" | "read" | "expired"} State
+ * @typedef {"stored" | "held" | "delivered" | "read" | "expired" | "removed"} State
  *
  * @typedef {{id: string, conversation: string, author: string, author_name: string, text: string, sent: string,
  *   received: string, state: State, held_by: string[], held_by_names?: string[], number: number}} LogEntry

@@ -122,6 +122,8 @@ export function progress(entry) {
       return "read";
     case "expired":
       return "expired, not delivered";
+    case "removed":
+      return "not delivered: the device was removed before it arrived";
     default:
       return plainLine(entry.state);
   }

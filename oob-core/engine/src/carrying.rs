@@ -8,11 +8,11 @@ use crate::{
     record::{Lane, RecordRef},
     state::State,
     stored::RecordError,
-    sync::{Alone, Carrier, Departing, Key, OTHER_RANGES, Urgency, equality, own_entry},
+    sync::{Alone, Carrier, Departing, Key, OTHER_RANGES, Part, Urgency, equality, own_entry},
 };
 use oob_proto::{
     DeviceId, Incarnation, Message, limits,
-    wire::{self, Frame, frame::Kind},
+    wire::{Frame, frame::Kind},
 };
 use std::collections::BTreeMap;
 
@@ -213,7 +213,7 @@ impl State {
     /// Notes that there is something new to tell every neighbour of.
     pub(crate) fn have_changed(&mut self, now_ms: u64) {
         for link in self.links.iter_mut() {
-            link.have_changed(now_ms);
+            link.telling.changed(now_ms);
         }
     }
 
@@ -285,7 +285,7 @@ impl State {
         let Self { links, releases, .. } = self;
         let Some(link) = links.get_mut(id) else { return };
         while link.may_send() {
-            let Some(of) = link.next_release() else { return };
+            let Some(of) = link.proofs.next() else { return };
             let Some(release) = releases.get(&of) else { continue };
             let frame = Frame::new(Kind::Release(release)).encode_to_vec();
             link.count_sent(frame.len());
@@ -325,17 +325,23 @@ impl State {
     }
 
     /// Says how far what is told as Have goes: the own records, and everybody's.
-    pub(crate) fn have_entries(&self) -> Vec<wire::HaveEntry> {
+    /// In as many words as there are lives for: the own lives are in each.
+    pub(crate) fn have_parts(&self) -> Vec<Part> {
         let me = self.identity.device;
         let last = self.life.next_record().saturating_sub(1);
-        let mut entries = Vec::new();
+        let mut own = Vec::new();
         for (life, live) in self.own_live() {
             let last = if life == self.life.incarnation { last } else { 0 };
-            entries.push(own_entry(&me, life, last, &live));
+            own.push(own_entry(&me, life, last, &live));
         }
-        entries.extend(self.seen.entries(OTHER_RANGES));
-        entries.truncate(limits::HAVE_ENTRIES);
-        entries
+        let most = limits::HAVE_ENTRIES.saturating_sub(own.len()).max(1);
+        let others = self.seen.entries(OTHER_RANGES, most);
+        let mut parts = Part::split(others, most);
+        for part in &mut parts {
+            part.entries.extend_from_slice(&own);
+            part.entries.truncate(limits::HAVE_ENTRIES);
+        }
+        parts
     }
 
     /// When own proofs go out next, by the clock that never goes back.

@@ -768,6 +768,7 @@ fn stored_event(event: &Event) -> wire::StoredEvent {
                 MessageState::Delivered => 2,
                 MessageState::Read => 3,
                 MessageState::Expired => 4,
+                MessageState::Removed => 5,
             },
             delivered: receipt.delivered,
             expected: receipt.expected,

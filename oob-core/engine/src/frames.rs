@@ -282,7 +282,7 @@ impl State {
         let Some(link) = self.links.get_mut(id) else { return Ok(()) };
         let equal = link.greeted_equally(&hello.equality);
         if !equal || self.told.get(&from.id) != Some(&version) {
-            link.have_changed(cx.now.mono_ms);
+            link.telling.changed(cx.now.mono_ms);
         }
         if equal {
             self.queue_releases(id);
@@ -508,7 +508,7 @@ impl State {
     pub(crate) fn push_links(&mut self, cx: &mut Cx<'_>) -> Result<(), RecordError> {
         let ids: Vec<LinkId> = self.links.iter().map(|link| link.id).collect();
         // Said once in a batch, to whomever it is due: nothing of what it says changes while things go out.
-        let mut word: Option<wire::Signed> = None;
+        let mut words: Vec<wire::Signed> = Vec::new();
         for id in ids {
             self.push_ops(cx, id)?;
             self.push_grants(cx, id);
@@ -518,24 +518,24 @@ impl State {
             let Some(link) = self.links.get_mut(id) else { continue };
             let device = link.device;
             for owing in link.owing(cx.now.mono_ms) {
-                let kind = match owing {
+                match owing {
                     Owing::Credit { records, bytes } => {
-                        Kind::Credit(wire::Credit { records, bytes })
+                        send(cx, id, Kind::Credit(wire::Credit { records, bytes }));
                     }
                     Owing::Have => {
                         let Some(org) = self.org_id() else { continue };
                         self.told.insert(device, self.seen.version());
-                        let said = match word.take() {
-                            Some(said) => said,
-                            None => {
-                                let entries = self.have_entries();
-                                have(&org, &self.identity, &mut self.life, entries)
-                            }
-                        };
-                        Kind::Have(word.insert(said).clone())
+                        if words.is_empty() {
+                            let parts = self.have_parts().into_iter();
+                            let life = &mut self.life;
+                            words =
+                                parts.map(|part| have(&org, &self.identity, life, part)).collect();
+                        }
+                        for word in &words {
+                            send(cx, id, Kind::Have(word.clone()));
+                        }
                     }
-                };
-                send(cx, id, kind);
+                }
             }
         }
         Ok(())

@@ -13,7 +13,7 @@ use crate::{
 };
 use oob_crypto::signed;
 use oob_proto::{
-    DeviceId, Incarnation, Message, limits,
+    ConversationId, DeviceId, Incarnation, Message, limits,
     signing::SignedType,
     wire::{self, frame::Kind},
 };
@@ -44,8 +44,16 @@ impl State {
             }
             self.holders.forget(&device);
             self.reheld = true;
-            // It is given nothing any more. What of it arrived in time its receipts may still say, so nothing is told here.
-            self.outbox.settle(cx.store, &device, |_| true);
+            // It is given nothing any more. What arrived in time its receipts may still say.
+            let unsent = self.outbox.settle(cx.store, &device, |_| true);
+            for ((conversation, to, life), set) in
+                messages(unsent.into_iter().map(|owed| (device, owed)))
+            {
+                let told = self.with_direct(|direct, _| {
+                    direct.mark_removed(cx, &conversation, &to, life, &set)
+                });
+                told.transpose()?;
+            }
         }
         Ok(())
     }
@@ -74,7 +82,7 @@ impl State {
             return Ok(true);
         }
         let Some(link) = self.links.get_mut(id) else { return Ok(true) };
-        link.take_have(claim.life, &claim.told, cx.now.mono_ms);
+        link.take_have(claim.life, claim.span, &claim.told, cx.now.mono_ms);
         let me = self.identity.device;
         for told in &claim.told {
             let (device, life) = told.key;
@@ -96,7 +104,9 @@ impl State {
                 self.holds(cx, from, life, &told.have)?;
             }
         }
-        if self.links.get_mut(id).is_some_and(|link| link.may_compare(cx.now.mono_ms)) {
+        // Of several words that belong together, with the last.
+        let whole = claim.span.is_last();
+        if whole && self.links.get_mut(id).is_some_and(|link| link.may_compare(cx.now.mono_ms)) {
             self.queue_releases(id);
             self.compare(id);
         }
@@ -105,8 +115,13 @@ impl State {
 
     /// Queues the proofs for what a neighbour still has and nobody needs.
     pub(crate) fn queue_releases(&mut self, id: LinkId) {
-        let Self { links, seen, .. } = self;
+        let Self { links, seen, releases, .. } = self;
         let Some(link) = links.get_mut(id) else { return };
+        for (key, below) in link.cut_short() {
+            let of = releases.of_life(key, below).filter(|of| !link.proofs.was_offered(of));
+            let of: Vec<RecordRef> = of.take(limits::HAVE_RANGES).copied().collect();
+            of.iter().for_each(|of| link.queue_release(of));
+        }
         for key in link.lives() {
             let Some(has) = link.has(&key).cloned() else { continue };
             let gone = seen.gone_of(&key.0, key.1, &has);
@@ -254,14 +269,7 @@ impl State {
         cx: &mut Cx<'_>,
         all: impl Iterator<Item = (DeviceId, Pending)>,
     ) -> Result<(), RecordError> {
-        let mut expired = BTreeMap::new();
-        for (to, pending) in all {
-            if let Carries::Message { conversation, life, body_seq, .. } = pending.carries {
-                let set: &mut RangeSet = expired.entry((conversation, to, life)).or_default();
-                set.insert(body_seq);
-            }
-        }
-        for ((conversation, to, life), set) in expired {
+        for ((conversation, to, life), set) in messages(all) {
             let told = self
                 .with_direct(|direct, _| direct.mark_expired(cx, &conversation, &to, life, &set));
             told.transpose()?;
@@ -313,6 +321,19 @@ impl State {
             self.seen.mark_gone(of);
         }
     }
+}
+
+/// The messages among what was owed, by conversation, addressee and life.
+fn messages(
+    all: impl Iterator<Item = (DeviceId, Pending)>,
+) -> BTreeMap<(ConversationId, DeviceId, Incarnation), RangeSet> {
+    let mut messages: BTreeMap<_, RangeSet> = BTreeMap::new();
+    for (to, pending) in all {
+        if let Carries::Message { conversation, life, body_seq, .. } = pending.carries {
+            messages.entry((conversation, to, life)).or_default().insert(body_seq);
+        }
+    }
+    messages
 }
 
 /// The lowest ranges of a set, as wire types.

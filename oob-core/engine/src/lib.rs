@@ -44,6 +44,8 @@ pub mod input;
 // layer: surroundings
 mod cx;
 mod stored;
+// layer: what this device said
+mod runs;
 // layer: this device
 mod own;
 // layer: the organisation

@@ -36,8 +36,8 @@ const AGAIN_MOST_MS: u64 = 4 * 3_600_000;
 /// So long after the last time a pause begins as short as at first.
 const AGAIN_FORGIVEN_MS: u64 = 86_400_000;
 
-/// Words of neighbours at hand to be shown to them; a device has fewer streams. Of others they are read again.
-const WORDS: usize = 64;
+/// Words of neighbours at hand to be shown to them: as many as the mesh has connections. Of others they are read again.
+const WORDS: usize = 256;
 
 /// How long nothing goes out while a neighbour owes the proof of what it says. Without one its word counts for nothing.
 const PROOF_MS: u64 = 10_000;

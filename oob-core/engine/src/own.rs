@@ -4,6 +4,7 @@
 use crate::{
     cx::{Cx, Rng},
     model::{DeviceClass, Name},
+    runs::Runs,
     stored::{self, RecordError},
 };
 use oob_crypto::{
@@ -41,9 +42,6 @@ const OVERTAKEN_MS: u64 = 86_400_000;
 
 /// Own certificates kept: those of 22 days, and room for a clock that jumps; as many as others keep of one device.
 const RELAY_CERTS: usize = 32;
-
-/// Runs of the store that are remembered: whoever saw none of the last sixteen speaks of numbers that are known to be old.
-const RUNS: usize = 16;
 
 /// A relay key signs this long, about a day.
 pub(crate) const RELAY_LIFE_MS: u64 = 86_400_000;
@@ -207,8 +205,8 @@ pub(crate) struct Life {
     have_number: u64,
     /// Drawn when the store was opened: the words of this run have it.
     run: u32,
-    /// Runs before it in this life, oldest first, with the number of the last word of each.
-    runs: Vec<(u32, u64)>,
+    /// Those before it in this life.
+    runs: Runs,
     /// Own certificates whose envelopes may still be under way, oldest first, with the elapsed time at which a newer one
     /// was made; 0 for the last.
     relay_certs: Vec<(wire::Signed, u64)>,
@@ -237,7 +235,7 @@ impl Life {
         Self {
             incarnation: Incarnation(rng.next_u32()),
             run: next_run(rng),
-            runs: Vec::new(),
+            runs: Runs::default(),
             rlk_gen: 0,
             rlk: SigningKey::generate(rng),
             rlk_since_ms: 0,
@@ -264,7 +262,9 @@ impl Life {
         const AREA: &str = "life";
         let raw: Option<wire::StoredLife> =
             stored::read(store, &stored::own(), stored::OWN_LIFE, AREA)?;
-        raw.map(Self::from_stored).transpose()
+        let Some(mut raw) = raw else { return Ok(None) };
+        let runs = Runs::load(store, std::mem::take(&mut raw.runs))?;
+        Ok(Some(Self { runs, ..Self::from_stored(raw)? }))
     }
 
     /// Loads the life of the store that this one was made a copy of, if it is a copy nobody has opened yet.
@@ -291,7 +291,7 @@ impl Life {
             next_bundle: raw.next_bundle,
             have_number: raw.have_number,
             run: raw.run,
-            runs: raw.runs.into_iter().map(|known| (known.run, known.last)).collect(),
+            runs: Runs::default(),
             relay_certs: raw
                 .relay_certs
                 .into_iter()
@@ -325,6 +325,7 @@ impl Life {
         self.saved_elapsed_ms = self.elapsed_ms;
         let bytes = Zeroizing::new(self.to_stored().encode_to_vec());
         store.put(&stored::own(), stored::OWN_LIFE, &bytes);
+        self.runs.save_if_dirty(store);
     }
 
     fn to_stored(&self) -> wire::StoredLife {
@@ -353,11 +354,8 @@ impl Life {
             overtaken_ms: self.overtaken_ms,
             elsewhere_ms: self.elsewhere_ms,
             run: self.run,
-            runs: self
-                .runs
-                .iter()
-                .map(|(run, last)| wire::StoredRun { run: *run, last: *last })
-                .collect(),
+            // Where they were before they were a record of their own.
+            runs: Vec::new(),
         }
     }
 
@@ -371,7 +369,8 @@ impl Life {
         self.rlk = SigningKey::generate(rng);
         (self.rlk_gen, self.rlk_since_ms) = (0, 0);
         (self.next_record, self.have_number) = (1, 0);
-        (self.run, self.runs) = (next_run(rng), Vec::new());
+        self.run = next_run(rng);
+        self.runs.clear();
         // Bundles are told apart by their number, across lives: a few may have been published that nobody here knows of. The
         // same copy may be restored again, too: by the clock the later life has the higher number. Where the clock does not
         // say so, whoever knows the other bundle shows it.
@@ -445,11 +444,7 @@ impl Life {
             return;
         }
         // It is written with the first word that has it.
-        if self.have_number > self.runs.last().map_or(0, |(_, last)| *last) {
-            self.runs.push((self.run, self.have_number));
-            let many = self.runs.len().saturating_sub(RUNS);
-            self.runs.drain(..many);
-        }
+        self.runs.end(self.run, self.have_number);
         self.run = run;
     }
 
@@ -460,13 +455,10 @@ impl Life {
 
     /// Whether this store knows a word of this life: numbers alone do not tell, since whoever was put back gives them again.
     pub(crate) fn knows_word(&self, run: u32, number: u64) -> bool {
-        if run == 0 || run == self.run {
-            return number <= self.have_number;
+        match run == 0 || run == self.run {
+            true => number <= self.have_number,
+            false => self.runs.know(run, number),
         }
-        let oldest = self.runs.first().map_or(0, |(_, last)| *last);
-        let last =
-            self.runs.iter().find(|(known, _)| *known == run).map_or(oldest, |(_, last)| *last);
-        number <= last
     }
 
     /// Takes note that a neighbour knows the last word of this life to be the one that is known here.

@@ -187,6 +187,16 @@ impl Releases {
         })
     }
 
+    /// What of a life there are proofs of, below a number.
+    pub(crate) fn of_life(
+        &self,
+        (device, incarnation): (DeviceId, Incarnation),
+        below: u64,
+    ) -> impl Iterator<Item = &RecordRef> {
+        let of = |seq| RecordRef { device, incarnation, seq };
+        self.all.range(of(0)..of(below)).map(|(of, _)| of)
+    }
+
     /// Forgets proofs of what nobody carries any more.
     pub(crate) fn forget_old(&mut self, cx: &mut Cx<'_>) {
         let old = self.all.iter().filter(|(_, released)| released.until_ms <= cx.elapsed_ms);

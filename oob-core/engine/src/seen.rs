@@ -6,7 +6,7 @@ use crate::{
     snapshot::SeenView,
     stored::{self, RecordError},
 };
-use oob_proto::{DeviceId, Incarnation, limits, wire};
+use oob_proto::{DeviceId, Incarnation, wire};
 use oob_store::{Order, Store};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,6 +25,10 @@ const LIVES: usize = 16;
 
 /// Ranges kept of what never came of a life, the highest: below them a removal lets stand what it may.
 const UNSEEN: usize = 2_048;
+
+/// Lives told of, in several words where one has no room for them: those of an organisation of 500 with several devices each. A
+/// neighbour keeps notes of as many.
+const LIVES_TOLD: usize = 4_096;
 
 /// Fewest ranges told of one life, however many lives there are to tell of.
 const TOLD: usize = 2;
@@ -278,17 +282,27 @@ impl Seen {
         self.changed(device, life);
     }
 
-    /// What Have tells of others' records: all that is known, and of what is here as much as fits.
-    pub(crate) fn entries(&self, room: usize) -> Vec<wire::HaveEntry> {
-        let lives = self.by_author.values().map(BTreeMap::len).sum::<usize>().max(1);
+    /// What Have tells of others' records, by life: all that is known, and of what is here as much as fits where a word has
+    /// room for so many ranges and tells of so many lives.
+    pub(crate) fn entries(
+        &self,
+        room: usize,
+        most: usize,
+    ) -> Vec<((DeviceId, Incarnation), wire::HaveEntry)> {
+        let lives = self.by_author.values().map(BTreeMap::len).sum::<usize>();
+        let lives = lives.min(most).max(1);
         let each = room.checked_div(lives.saturating_mul(2)).unwrap_or(TOLD).max(TOLD);
-        let entries = self.lives().map(|((device, life), have, known)| wire::HaveEntry {
-            device: device.to_vec(),
-            incarnation: life.0,
-            have: have.to_wire(each),
-            gone: known.to_wire(each),
+        let entries = self.lives().map(|((device, life), have, known)| {
+            let entry = wire::HaveEntry {
+                device: device.to_vec(),
+                incarnation: life.0,
+                have: have.to_wire(each),
+                gone: known.to_wire(each),
+                cut: have.len() > each,
+            };
+            ((device, life), entry)
         });
-        entries.take(limits::HAVE_ENTRIES).collect()
+        entries.take(LIVES_TOLD).collect()
     }
 }
 

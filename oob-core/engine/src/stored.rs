@@ -31,6 +31,8 @@ pub(crate) const OWN_MEMBERSHIP: u64 = 1;
 pub(crate) const OWN_LIFE: u64 = 2;
 /// In copies, and in what was made of one: the life of the store the copy was made of, which nobody may go on with.
 pub(crate) const OWN_FORMER: u64 = 3;
+/// Runs in which this device said its words.
+pub(crate) const OWN_RUNS: u64 = 4;
 
 /// Operations of the log, in the order they were taken.
 pub(crate) fn log() -> Bag {

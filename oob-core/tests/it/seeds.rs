@@ -34,6 +34,7 @@ pub(crate) fn member() -> Vec<(&'static str, Vec<u8>)> {
                 incarnation: life,
                 have: all(),
                 gone: all(),
+                cut: false,
             })
             .into(),
         ..Default::default()

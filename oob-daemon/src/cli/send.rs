@@ -97,6 +97,11 @@ async fn wait_for(
                 return Err(Failure::new("timeout", "the message expired before it was delivered")
                     .hint("send it again, and see who can be reached: oob status"));
             }
+            if state == "removed" {
+                let removed = "the device it was for was removed before it arrived";
+                return Err(Failure::new("timeout", removed)
+                    .hint("see who is in the organisation: oob status"));
+            }
             sent.state = state;
             progress.say(&format!("{}, waiting", sent.state));
         }
@@ -254,6 +259,8 @@ mod tests {
         wait_with_a_log_that_says("read").await.unwrap();
         let expired = wait_with_a_log_that_says("expired").await.unwrap_err();
         assert_eq!(expired.code(), "timeout");
+        let removed = wait_with_a_log_that_says("removed").await.unwrap_err();
+        assert!(removed.to_string().contains("removed before it arrived"), "{removed}");
         // The control: a log that knows nothing of it lets the wait go on to its end.
         assert_eq!(wait_with_a_log_that_says("stored").await.unwrap_err().code(), "queued");
     }

@@ -21,7 +21,7 @@ pub struct Sent {
     pub id: String,
     /// Where it went.
     pub conversation: String,
-    /// How far it has come: `stored`, `held`, `delivered`, `read` or `expired`.
+    /// How far it has come: `stored`, `held`, `delivered`, `read`, `expired` or `removed`.
     pub state: String,
     /// Its place in this device's history of the conversation.
     pub number: u64,
@@ -42,7 +42,7 @@ pub struct LogEntry {
     pub sent: Stamp,
     /// When it was stored here.
     pub received: Stamp,
-    /// `stored`, `held`, `delivered`, `read` or `expired`.
+    /// `stored`, `held`, `delivered`, `read`, `expired` or `removed`.
     pub state: String,
     /// People whose devices carry it now for the addressee.
     pub held_by: Vec<String>,

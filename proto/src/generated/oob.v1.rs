@@ -530,6 +530,12 @@ pub struct Have {
     /// a device finds that its store was put back.
     #[prost(uint32, tag = "7")]
     pub run: u32,
+    /// Where there are more lives than one word has room for it is one of several, in ascending order, and speaks of the lives
+    /// behind `after` and up to `to` alone: 36 bytes each, DeviceId and incarnation u32. Empty: from the first, or to the last.
+    #[prost(bytes = "vec", tag = "8")]
+    pub after: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "9")]
+    pub to: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HaveEntry {
@@ -545,6 +551,9 @@ pub struct HaveEntry {
     /// have up to the end of its ranges, nobody needs.
     #[prost(message, repeated, tag = "4")]
     pub gone: ::prost::alloc::vec::Vec<Range>,
+    /// There was no room for all of `have`: the highest are told, and nothing is said below them.
+    #[prost(bool, tag = "5")]
+    pub cut: bool,
 }
 /// An alert under the alert key of a ring's epoch: XChaCha20-Poly1305 with the epoch id as associated data. Inside: an
 /// encoded Signed whose payload is an Alert. Type: "alert". Signed by DSK.
@@ -1153,6 +1162,9 @@ pub struct StoredReceipts {
     pub held: ::prost::alloc::vec::Vec<Range>,
     #[prost(message, repeated, tag = "6")]
     pub expired: ::prost::alloc::vec::Vec<Range>,
+    /// Of own messages: the device was removed before they arrived.
+    #[prost(message, repeated, tag = "7")]
+    pub removed: ::prost::alloc::vec::Vec<Range>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StoredMessage {
@@ -1220,7 +1232,7 @@ pub struct StoredReceiptEvent {
     pub conversation: ::prost::alloc::vec::Vec<u8>,
     #[prost(bytes = "vec", tag = "2")]
     pub message: ::prost::alloc::vec::Vec<u8>,
-    /// 0 stored, 1 held, 2 delivered, 3 read, 4 expired.
+    /// 0 stored, 1 held, 2 delivered, 3 read, 4 expired, 5 removed.
     #[prost(uint32, tag = "3")]
     pub state: u32,
     #[prost(uint32, tag = "4")]
@@ -1344,4 +1356,10 @@ pub struct StoredAlertAckedEvent {
     pub acked: u32,
     #[prost(uint32, tag = "6")]
     pub expected: u32,
+}
+/// The runs of this device's words in this life, oldest first. One of several that were made one has run 0.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StoredRuns {
+    #[prost(message, repeated, tag = "1")]
+    pub runs: ::prost::alloc::vec::Vec<StoredRun>,
 }

@@ -36,7 +36,7 @@ types! {
     StoredEpoch StoredEvent StoredEvents StoredHeldOlm StoredHolder StoredHolders StoredIdentity StoredInChannel
     StoredJoinedEvent StoredLife StoredMembership StoredMessage StoredMessageEvent StoredNeighbour StoredOlm
     StoredOutChannel StoredOutbox StoredOutboxItem StoredPeer StoredRanges StoredReceiptEvent StoredReceipts
-    StoredRelayCert StoredRelease StoredReleases StoredRun StoredWaiting Text
+    StoredRelayCert StoredRelease StoredReleases StoredRun StoredRuns StoredWaiting Text
 }
 
 #[test]

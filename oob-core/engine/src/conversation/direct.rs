@@ -375,6 +375,18 @@ impl Direct<'_> {
         self.mark(cx, conversation, to, life, expired, |receipts| &mut receipts.expired)
     }
 
+    /// Notes that the device own messages are for was removed.
+    pub(crate) fn mark_removed(
+        &mut self,
+        cx: &mut Cx<'_>,
+        conversation: &ConversationId,
+        to: &DeviceId,
+        life: Incarnation,
+        removed: &RangeSet,
+    ) -> Result<(), RecordError> {
+        self.mark(cx, conversation, to, life, removed, |receipts| &mut receipts.removed)
+    }
+
     fn mark(
         &mut self,
         cx: &mut Cx<'_>,

@@ -300,12 +300,13 @@ fn alert_acked(raw: &wire::StoredAlertAckedEvent) -> Option<Event> {
 }
 
 fn receipt(raw: &wire::StoredReceiptEvent) -> Option<Receipt> {
-    const STATES: [MessageState; 5] = [
+    const STATES: [MessageState; 6] = [
         MessageState::Stored,
         MessageState::Held,
         MessageState::Delivered,
         MessageState::Read,
         MessageState::Expired,
+        MessageState::Removed,
     ];
     Some(Receipt {
         message: MessageId::try_from(raw.message.as_slice()).ok()?,

@@ -53,6 +53,8 @@ pub(super) struct Receipts {
     pub(super) held: RangeSet,
     /// Of own messages: their life ended before they were delivered.
     pub(super) expired: RangeSet,
+    /// Of own messages: the device was removed before they were delivered.
+    pub(super) removed: RangeSet,
 }
 
 /// The own messages written last, so that a receipt of them is told without a look at the store.
@@ -129,7 +131,8 @@ impl Conversations {
     ) -> bool {
         let ours = self.all.get(conversation).and_then(|state| state.ours.get(&(*to, life)));
         ours.is_some_and(|ours| {
-            ours.delivered.contains(body_seq) || ours.expired.contains(body_seq)
+            let done = [&ours.delivered, &ours.expired, &ours.removed];
+            done.into_iter().any(|set| set.contains(body_seq))
         })
     }
 
@@ -189,6 +192,8 @@ impl Conversation {
                 MessageState::Read
             } else if receipts.delivered.contains(body_seq) {
                 MessageState::Delivered
+            } else if receipts.removed.contains(body_seq) {
+                MessageState::Removed
             } else if receipts.held.contains(body_seq) {
                 MessageState::Held
             } else {
@@ -241,6 +246,7 @@ fn receipts_from(
                 read: RangeSet::from_wire(&raw.read, RANGES),
                 held: RangeSet::from_wire(&raw.held, RANGES),
                 expired: RangeSet::from_wire(&raw.expired, RANGES),
+                removed: RangeSet::from_wire(&raw.removed, RANGES),
             };
             Some(((device, Incarnation(raw.incarnation)), receipts))
         })
@@ -256,6 +262,7 @@ fn receipts_to(all: &BTreeMap<(DeviceId, Incarnation), Receipts>) -> Vec<wire::S
             read: receipts.read.to_wire(RANGES),
             held: receipts.held.to_wire(RANGES),
             expired: receipts.expired.to_wire(RANGES),
+            removed: receipts.removed.to_wire(RANGES),
         })
         .collect()
 }

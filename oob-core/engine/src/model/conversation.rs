@@ -10,6 +10,8 @@ pub enum MessageState {
     Stored,
     /// Also on a device of somebody else, who will hand it on.
     Held,
+    /// The device it was for was removed before it arrived. If its receipt was under way still, it is delivered all the same.
+    Removed,
     /// On a device of the addressee.
     Delivered,
     /// Shown there.
@@ -24,6 +26,7 @@ impl MessageState {
         match self {
             Self::Stored => "stored",
             Self::Held => "held",
+            Self::Removed => "removed",
             Self::Delivered => "delivered",
             Self::Read => "read",
             Self::Expired => "expired",

@@ -4,6 +4,10 @@ mod aside;
 mod author;
 mod claim;
 mod cut;
+#[cfg(test)]
+mod desk;
+#[cfg(test)]
+mod full;
 mod judge;
 mod log;
 mod op;

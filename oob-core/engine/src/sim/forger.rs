@@ -260,6 +260,7 @@ impl<'a> Forger<'a> {
             number,
             entries,
             run: life.run(),
+            ..wire::Have::default()
         };
         Kind::Have(self.signed(SignedType::Have, raw.encode_to_vec(), &life.rlk))
     }
@@ -297,6 +298,7 @@ impl<'a> Forger<'a> {
             incarnation,
             have: far.collect(),
             gone: Vec::new(),
+            cut: false,
         });
         entries
     }
@@ -308,7 +310,7 @@ impl<'a> Forger<'a> {
 
     /// A few entries to begin with.
     pub(super) fn entries(&self) -> Vec<wire::HaveEntry> {
-        self.state.have_entries()
+        self.state.have_parts().into_iter().next().map(|part| part.entries).unwrap_or_default()
     }
 
     /// A greeting that names heads which are not there and forgets some that are.

@@ -1,7 +1,7 @@
 //! How a new record leaves this device: straight to every neighbour, or by gossip to whoever is further away
 //! (docs/protocol.md, section 10.6). Neither is relied on: what was not there after a while is found by comparing.
 
-use super::link::{Links, Urgency};
+use super::{link::Urgency, links::Links};
 use crate::{effect::Effect, record::RecordRef};
 use oob_proto::DeviceId;
 
@@ -52,7 +52,7 @@ impl Carrier for Alone {
         for link in links.iter_mut() {
             match record.to == Some(link.device) {
                 true => link.queue(&record.of, Urgency::Direct),
-                false => link.pass_over(now_ms),
+                false => link.telling.pass_over(now_ms),
             }
         }
     }

@@ -1,7 +1,12 @@
 //! One live stream: what was greeted, sent and credited on it. Everything here starts anew with each stream; what must
 //! last lies in the outbox and the log.
 
-use super::have::{Key, Told};
+use super::{
+    have::{Key, Span, Told},
+    proofs::Proofs,
+    rest::{Left, Resting},
+    telling::Telling,
+};
 use crate::{
     model::{LinkId, RangeSet},
     record::{Lane, RecordRef},
@@ -24,32 +29,8 @@ const CREDIT_EVERY_RECORDS: u64 = limits::CREDIT_RECORDS / 8;
 /// Bytes after which credit is given back.
 const CREDIT_EVERY_BYTES: u64 = limits::CREDIT_BYTES / 8;
 
-/// Have is told at most this often on a live stream: people wait for the word that somebody holds what they sent.
-const HAVE_EVERY_MS: u64 = 1_000;
-
-/// While much goes on, Have is told so often: each costs a signature on both sides, and says what the next one says too.
-const BUSY_HAVE_EVERY_MS: u64 = 5_000;
-
-/// So many may go out one after the other before it counts as busy.
-const HAVE_BURST: u32 = 3;
-
-/// A neighbour that was given none of so many own records, since others got them alone, is told at once which of them nobody
-/// needs: each is a hole in what it knows of this device, and it writes them all with every record that comes.
-const PASSED_OVER: u32 = 128;
-
-/// Even then Have is told at most this often.
-const PASSED_OVER_HAVE_MS: u64 = 100;
-
 /// What was sent and is not told to have arrived is offered again after this time, or twice it: it was dropped on its way.
 const OFFERED_AGAIN_MS: u64 = 6_000;
-
-/// What was offered twice in vain of one author rests so long, and each time twice as long: where there is no room for it,
-/// it would be sent again and again. A word of the neighbour that something of that author arrived, or is not needed there
-/// any more, ends the rest.
-const REST_MS: u64 = 12_000;
-
-/// The longest rest.
-const MOST_REST_MS: u64 = 600_000;
 
 /// What goes to a neighbour another way is looked for in its word after this time, or twice it: one Have, and its way.
 const REPAIR_MS: u64 = 6_000;
@@ -64,12 +45,8 @@ const COMPARED_MS: u64 = 1_000;
 /// Ranges and lives noted of what came from a neighbour since it last spoke; beyond that it is offered what it gave.
 const GAVE: usize = 4_096;
 
-/// Devices that went away of which is kept what they had, where their words had no room for it: as many as come back within
-/// minutes behind one broken switch.
-const LEFT: usize = 64;
-
-/// Ranges kept of one of them, 256 KiB.
-const LEFT_RANGES: usize = 16_384;
+/// Ranges kept of lives that a word does not speak of, 256 KiB: four of each life that notes are kept of.
+const UNSPOKEN_RANGES: usize = 16_384;
 
 /// Who is near is told at most this often.
 const NEARBY_EVERY_MS: u64 = 1_000;
@@ -77,34 +54,11 @@ const NEARBY_EVERY_MS: u64 = 1_000;
 /// Who is near is told at least this often.
 const NEARBY_AGAIN_MS: u64 = 10_000;
 
-/// Proofs queued for one neighbour; the rest goes out when it tells again what it has.
-const QUEUED_RELEASES: usize = 4_096;
-
 /// Bad frames of one neighbour in a minute that end its stream: a correct one sends none.
 const BAD_FRAMES: u32 = 64;
 
 /// Over what time bad frames are counted.
 const BAD_FRAMES_MS: u64 = 60_000;
-
-/// Streams, and the newest to each device.
-#[derive(Default)]
-pub(crate) struct Links {
-    links: BTreeMap<LinkId, Link>,
-    by_device: BTreeMap<DeviceId, LinkId>,
-    /// What is kept of devices whose stream ended, by when that was.
-    left: BTreeMap<DeviceId, Left>,
-    ended: u64,
-}
-
-/// What a device had, or was offered in vain, when its stream ended: of lives only of which its words have no room for all.
-struct Left {
-    /// How many streams had ended then.
-    ended: u64,
-    /// The device's own life: in another one it may have lost all of it.
-    life: Incarnation,
-    theirs: BTreeMap<Key, RangeSet>,
-    resting: BTreeMap<Key, Rest>,
-}
 
 /// One stream.
 pub(crate) struct Link {
@@ -135,17 +89,17 @@ pub(crate) struct Link {
     offered_before: BTreeMap<Key, RangeSet>,
     offered_since_ms: u64,
     /// Offered in vain, by life.
-    resting: BTreeMap<Key, Rest>,
+    resting: Resting,
     /// On their way there by others: lately, and before that.
     expected: BTreeMap<Key, RangeSet>,
     expected_before: BTreeMap<Key, RangeSet>,
     expected_since_ms: u64,
     /// Whose record went out last, so that no author holds up the others.
     last: Option<Key>,
-    releases: VecDeque<RecordRef>,
+    pub(crate) proofs: Proofs,
     repair_due_ms: Option<u64>,
     /// Whom the neighbour says it is connected with.
-    near: BTreeSet<DeviceId>,
+    pub(super) near: BTreeSet<DeviceId>,
     nearby_due_ms: u64,
     nearby_last_ms: Option<u64>,
     bad: (u64, u32),
@@ -159,12 +113,8 @@ pub(crate) struct Link {
     credit: Count,
     taken: Count,
     credited: Count,
-    have_due_ms: Option<u64>,
-    have_last_ms: Option<u64>,
-    have_told: bool,
-    have_left: u32,
-    /// Own records it was not given since it was last told Have.
-    passed_over: u32,
+    /// When it is told Have.
+    pub(crate) telling: Telling,
 }
 
 /// In which order the records a neighbour lacks go out.
@@ -194,14 +144,19 @@ fn key(of: &RecordRef) -> Key {
     (of.device, of.incarnation)
 }
 
-/// The numbers below the lowest that a word tells of, which it may have had no room for.
-fn untold(known: &RangeSet) -> RangeSet {
-    let mut untold = RangeSet::new();
-    let lowest = known.iter().next().and_then(|(first, _)| first.checked_sub(1));
-    if let Some(last) = lowest {
-        untold.insert_range(0, last);
+/// Adds what was known of lives that a word does not speak of, as far as there is room.
+fn add_unspoken(
+    now: &mut BTreeMap<Key, RangeSet>,
+    before: BTreeMap<Key, RangeSet>,
+    unspoken: impl Fn(&Key) -> bool,
+) {
+    let mut ranges = 0usize;
+    for (key, set) in before.into_iter().filter(|(key, _)| unspoken(key)) {
+        ranges = ranges.saturating_add(set.len());
+        if now.len() < GAVE && ranges <= UNSPOKEN_RANGES {
+            now.entry(key).or_insert(set);
+        }
     }
-    untold
 }
 
 /// What this device greets with, and what is known and here then.
@@ -209,16 +164,6 @@ pub(crate) struct Greeting {
     pub(crate) equality: Vec<u8>,
     pub(crate) known: BTreeMap<Key, RangeSet>,
     pub(crate) have: BTreeMap<Key, RangeSet>,
-}
-
-/// What of a life is not offered for a while.
-#[derive(Debug, Default)]
-struct Rest {
-    set: RangeSet,
-    /// All of it that was ever offered in vain; the highest ranges.
-    vain: RangeSet,
-    until_ms: u64,
-    for_ms: u64,
 }
 
 /// Records and their bytes.
@@ -236,7 +181,7 @@ pub(crate) enum Owing {
 }
 
 impl Link {
-    fn new(id: LinkId, device: DeviceId) -> Self {
+    pub(super) fn new(id: LinkId, device: DeviceId) -> Self {
         Self {
             id,
             device,
@@ -253,12 +198,12 @@ impl Link {
             offered: BTreeMap::new(),
             offered_before: BTreeMap::new(),
             offered_since_ms: 0,
-            resting: BTreeMap::new(),
+            resting: Resting::default(),
             expected: BTreeMap::new(),
             expected_before: BTreeMap::new(),
             expected_since_ms: 0,
             last: None,
-            releases: VecDeque::new(),
+            proofs: Proofs::default(),
             repair_due_ms: None,
             near: BTreeSet::new(),
             nearby_due_ms: 0,
@@ -272,12 +217,13 @@ impl Link {
             credit: Count::default(),
             taken: Count::default(),
             credited: Count::default(),
-            have_due_ms: None,
-            have_last_ms: None,
-            have_told: false,
-            have_left: HAVE_BURST,
-            passed_over: 0,
+            telling: Telling::default(),
         }
+    }
+
+    /// Goes on behind what is kept of the stream before this one.
+    pub(super) fn behind(self, before: Option<Left>) -> Self {
+        Self { before, ..self }
     }
 
     /// Whether one more record may go out.
@@ -346,87 +292,49 @@ impl Link {
     }
 
     /// Takes the neighbour's word on what it has. Of a life with many holes it tells the highest ranges only: below them it
-    /// says nothing, and what was known of that before still counts, or was offered in vain.
-    pub(crate) fn take_have(&mut self, life: Incarnation, told: &[Told], now_ms: u64) {
-        let words: BTreeMap<Key, &Told> = told.iter().map(|told| (told.key, told)).collect();
-        let theirs = &self.theirs;
-        self.resting.retain(|key, rest| {
-            let Some(told) = words.get(key) else { return true };
-            let news = match theirs.get(key) {
-                Some(before) => !before.covers(&told.known),
-                None => !told.known.is_empty(),
-            };
-            if news {
-                let untold = untold(&told.known);
-                (rest.set, rest.vain) = (rest.set.common(&untold), rest.vain.common(&untold));
-            }
-            !news || !rest.vain.is_empty()
-        });
-        self.theirs = told.iter().map(|told| (told.key, self.known_by_now(told))).collect();
-        self.has = told.iter().map(|told| (told.key, told.have.clone())).collect();
-        let partly = told.iter().filter(|told| untold(&told.known).last() > Some(0));
-        self.partly = partly.map(|told| told.key).collect();
+    /// says nothing, and what was known of that before still counts, or was offered in vain. Of lives that it does not speak
+    /// of, all stays as it was; nothing goes out before the first of the words was said that belong together.
+    pub(crate) fn take_have(&mut self, life: Incarnation, span: Span, told: &[Told], now_ms: u64) {
+        self.resting.hear(told, &self.theirs);
+        let theirs = told.iter().map(|told| (told.key, self.known_by_now(told))).collect();
+        let has = told.iter().map(|told| (told.key, told.have.clone())).collect();
+        let device = self.device;
+        let unspoken = |key: &Key| key.0 != device && !span.contains(key);
+        let theirs = std::mem::replace(&mut self.theirs, theirs);
+        add_unspoken(&mut self.theirs, theirs, unspoken);
+        let has = std::mem::replace(&mut self.has, has);
+        add_unspoken(&mut self.has, has, unspoken);
+        let (theirs, has) = (&self.theirs, &self.has);
+        self.partly.retain(|key| unspoken(key) && theirs.contains_key(key));
+        let partly = told.iter().filter(|told| told.untold().last() > Some(0));
+        self.partly.extend(partly.map(|told| told.key));
+        self.proofs.hear(told, |key| unspoken(key) && has.contains_key(key));
         self.life = Some(life);
-        self.told = true;
+        self.told |= span.is_last();
         if let Some(before) = self.before.take().filter(|before| before.life == life) {
-            told.iter().for_each(|told| self.go_on(&before, told, now_ms));
+            for told in told {
+                if let Some(wakes_ms) = self.resting.go_on(&before, told, now_ms) {
+                    self.repair_at(wakes_ms);
+                }
+            }
+            self.before = Some(before).filter(|_| !span.is_last());
         }
-    }
-
-    /// Lets rest, of what a word on a new stream has no room for, what the device had at the end of the last one, or was
-    /// offered in vain. It may have let go of it since, so it is offered again all the same.
-    fn go_on(&mut self, before: &Left, told: &Told, now_ms: u64) {
-        let untold = untold(&told.known);
-        let there = before.theirs.get(&told.key).map(|there| there.common(&untold));
-        let there = there.filter(|there| !there.is_empty());
-        let was = before.resting.get(&told.key);
-        let vain = was.map(|was| was.vain.common(&untold)).filter(|vain| !vain.is_empty());
-        if there.is_none() && vain.is_none() {
-            return;
-        }
-        let rest = self.resting.entry(told.key).or_default();
-        if let (Some(was), Some(vain)) = (was, vain) {
-            rest.set.union(&was.set.common(&untold));
-            rest.vain.union(&vain);
-            (rest.until_ms, rest.for_ms) = (was.until_ms, was.for_ms);
-        }
-        if let Some(there) = there {
-            rest.set.union(&there);
-            rest.vain.union(&there);
-            rest.for_ms = MOST_REST_MS;
-            rest.until_ms = now_ms.saturating_add(MOST_REST_MS);
-        }
-        rest.vain.keep_highest(GAVE);
-        let wakes_ms = rest.until_ms;
-        self.repair_at(wakes_ms);
     }
 
     /// What is kept of the stream when it ends.
-    fn leave(self, ended: u64) -> Option<Left> {
+    pub(super) fn leave(self, ended: u64) -> Option<Left> {
         // One that ended before its first word leaves what the one before it left.
         let Some(life) = self.life else {
-            return self.before.map(|before| Left { ended, ..before });
+            return self.before.map(|before| before.again(ended));
         };
-        let Self { partly, mut theirs, mut resting, .. } = self;
-        theirs.retain(|key, _| partly.contains(key));
-        resting.retain(|key, _| partly.contains(key));
-        let mut room = LEFT_RANGES;
-        let mut fits = |ranges: usize| {
-            let fits = ranges <= room;
-            room = if fits { room.saturating_sub(ranges) } else { room };
-            fits
-        };
-        theirs.retain(|_, there| fits(there.len()));
-        resting.retain(|_, rest| fits(rest.set.len().saturating_add(rest.vain.len())));
-        let empty = theirs.is_empty() && resting.is_empty();
-        (!empty).then_some(Left { ended, life, theirs, resting })
+        Left::keep(ended, life, &self.partly, self.theirs, self.resting)
     }
 
     /// What the neighbour has or does not need of a life, by a new word and by what was known before.
     fn known_by_now(&self, told: &Told) -> RangeSet {
         let mut known = told.known.clone();
         let Some(before) = self.theirs.get(&told.key) else { return known };
-        let kept = before.common(&untold(&told.known));
+        let kept = before.common(&told.untold());
         if !kept.is_empty() {
             known.union(&kept);
             known.keep_highest(GAVE);
@@ -475,6 +383,12 @@ impl Link {
         }
         self.theirs.entry(key(of)).or_default().insert(of.seq);
         self.has.entry(key(of)).or_default().insert(of.seq);
+    }
+
+    /// Ranges kept of what the neighbour said.
+    #[cfg(test)]
+    pub(super) fn ranges_kept(&self) -> usize {
+        [&self.theirs, &self.has].into_iter().flat_map(BTreeMap::values).map(RangeSet::len).sum()
     }
 
     /// Whether a device said that it has a record, or does not need it.
@@ -532,8 +446,8 @@ impl Link {
                 lacking.subtract(set);
             }
         }
-        if let Some(rest) = self.resting.get(key) {
-            lacking.subtract(&rest.set);
+        if let Some(resting) = self.resting.of(key) {
+            lacking.subtract(resting);
         }
         for todo in &mut self.todo {
             todo.remove(key);
@@ -592,7 +506,7 @@ impl Link {
         self.repair_at(now_ms.saturating_add(OFFERED_AGAIN_MS));
     }
 
-    fn repair_at(&mut self, at_ms: u64) {
+    pub(super) fn repair_at(&mut self, at_ms: u64) {
         self.repair_due_ms = Some(self.repair_due_ms.map_or(at_ms, |due| due.min(at_ms)));
     }
 
@@ -611,12 +525,19 @@ impl Link {
             return false;
         }
         self.repair_due_ms = None;
-        self.wake(now_ms);
+        self.resting.wake(now_ms);
         if now_ms.saturating_sub(self.offered_since_ms) >= OFFERED_AGAIN_MS {
-            self.rest(now_ms);
+            let theirs = &self.theirs;
+            for (key, mut set) in std::mem::take(&mut self.offered_before) {
+                if let Some(theirs) = theirs.get(&key) {
+                    set.subtract(theirs);
+                }
+                if !set.is_empty() {
+                    self.resting.in_vain(key, &set, now_ms);
+                }
+            }
             self.offered_before = std::mem::take(&mut self.offered);
             self.offered_since_ms = now_ms;
-            let theirs = &self.theirs;
             self.offered_before.retain(|key, set| {
                 if let Some(theirs) = theirs.get(key) {
                     set.subtract(theirs);
@@ -633,44 +554,16 @@ impl Link {
         } else if !self.offered.is_empty() || !self.offered_before.is_empty() {
             self.repair_due_ms = Some(now_ms.saturating_add(OFFERED_AGAIN_MS));
         }
-        if let Some(wakes) = self.wakes_ms() {
+        if let Some(wakes) = self.resting.wakes_ms() {
             self.repair_at(wakes);
         }
         true
     }
 
-    /// Lets what was offered in vain a while ago rest, if its life was offered in vain before.
-    fn rest(&mut self, now_ms: u64) {
-        for (key, mut set) in std::mem::take(&mut self.offered_before) {
-            if let Some(theirs) = self.theirs.get(&key) {
-                set.subtract(theirs);
-            }
-            if set.is_empty() {
-                continue;
-            }
-            let rest = self.resting.entry(key).or_default();
-            rest.vain.union(&set);
-            rest.vain.keep_highest(GAVE);
-            // Once may be chance: it goes out again at once, and rests if it was in vain again.
-            if rest.for_ms > 0 {
-                rest.set.union(&set);
-                rest.until_ms = now_ms.saturating_add(rest.for_ms);
-            }
-            rest.for_ms = rest.for_ms.saturating_mul(2).clamp(REST_MS, MOST_REST_MS);
-        }
-    }
-
-    /// Ends the rests that are over; what rested is offered again.
-    fn wake(&mut self, now_ms: u64) {
-        for rest in self.resting.values_mut().filter(|rest| rest.until_ms <= now_ms) {
-            rest.set = RangeSet::new();
-        }
-    }
-
-    /// When the next rest is over.
-    fn wakes_ms(&self) -> Option<u64> {
-        let resting = self.resting.values().filter(|rest| !rest.set.is_empty());
-        resting.map(|rest| rest.until_ms).min()
+    /// Lives of which the neighbour's word had no room for all that it has, and below which number it says nothing.
+    pub(crate) fn cut_short(&self) -> Vec<(Key, u64)> {
+        let lowest = |key: &Key| self.has.get(key)?.iter().next().map(|(first, _)| first);
+        self.proofs.cut().filter_map(|key| Some((*key, lowest(key)?))).collect()
     }
 
     /// Queues a proof for a neighbour that still has what it speaks of, or is about to get it. One that said that it does not
@@ -681,14 +574,9 @@ impl Link {
         };
         let [theirs, under_way @ ..] = self.not_lacking();
         let has = among(&self.has) || (!among(theirs) && under_way.into_iter().any(among));
-        if self.told && has && self.releases.len() < QUEUED_RELEASES {
-            self.releases.push_back(*of);
+        if self.told {
+            self.proofs.queue(of, has, self.has.get(&key(of)));
         }
-    }
-
-    /// Takes the next proof to send.
-    pub(crate) fn next_release(&mut self) -> Option<RecordRef> {
-        self.releases.pop_front()
     }
 
     /// Takes whom the neighbour says it is connected with; says whether that is news.
@@ -730,30 +618,13 @@ impl Link {
         self.bad.1 >= BAD_FRAMES
     }
 
-    /// Notes that there is something new to tell of.
-    pub(crate) fn have_changed(&mut self, now_ms: u64) {
-        let wait_ms = if self.have_left == 0 { BUSY_HAVE_EVERY_MS } else { HAVE_EVERY_MS };
-        let at = self.have_last_ms.map_or(now_ms, |last| last.saturating_add(wait_ms));
-        self.have_due_ms.get_or_insert(at.max(now_ms));
-    }
-
-    /// Notes that an own record goes to somebody else alone.
-    pub(crate) fn pass_over(&mut self, now_ms: u64) {
-        self.passed_over = self.passed_over.saturating_add(1);
-        if self.passed_over >= PASSED_OVER {
-            let last = self.have_last_ms.unwrap_or(0);
-            let at = last.saturating_add(PASSED_OVER_HAVE_MS).max(now_ms);
-            self.have_due_ms = Some(self.have_due_ms.map_or(at, |due| due.min(at)));
-        }
-    }
-
     /// When something is due on this stream that no input brings about.
     pub(crate) fn due_ms(&self) -> Option<u64> {
         if !self.greeted {
             return None;
         }
         let repair = self.repair_due_ms.filter(|_| self.told);
-        [self.have_due_ms, repair, Some(self.nearby_due_ms)].into_iter().flatten().min()
+        [self.telling.due_ms(), repair, Some(self.nearby_due_ms)].into_iter().flatten().min()
     }
 
     /// What goes out now.
@@ -765,107 +636,10 @@ impl Link {
             self.credited = self.taken;
             owing.push(Owing::Credit { records: self.taken.records, bytes: self.taken.bytes });
         }
-        if self.greeted && self.have_due_ms.is_some_and(|due| due <= now_ms) {
-            (self.have_due_ms, self.passed_over) = (None, 0);
-            // The one that follows the greeting does not hold up the word on what comes next.
-            if std::mem::replace(&mut self.have_told, true) {
-                let quiet_ms = self.have_last_ms.map_or(0, |last| now_ms.saturating_sub(last));
-                let earned = u32::try_from(quiet_ms / BUSY_HAVE_EVERY_MS).unwrap_or(HAVE_BURST);
-                self.have_left =
-                    self.have_left.saturating_add(earned).min(HAVE_BURST).saturating_sub(1);
-                self.have_last_ms = Some(now_ms);
-            }
+        if self.greeted && self.telling.take_due(now_ms) {
             owing.push(Owing::Have);
         }
         owing
-    }
-}
-
-impl Links {
-    /// Takes a new stream. Of two to one device the newer counts: the mesh ends the older.
-    pub(crate) fn up(&mut self, id: LinkId, device: DeviceId) {
-        let before = self.left.remove(&device);
-        self.links.insert(id, Link { before, ..Link::new(id, device) });
-        self.by_device.insert(device, id);
-    }
-
-    /// Forgets a stream; returns whose it was.
-    pub(crate) fn down(&mut self, id: LinkId) -> Option<DeviceId> {
-        let link = self.links.remove(&id)?;
-        let device = link.device;
-        if self.by_device.get(&device) == Some(&id) {
-            // Both ends may have opened one: which of the two stays is decided beneath.
-            let other = self.links.iter().rev().find(|(_, link)| link.device == device);
-            match other.map(|(id, _)| *id) {
-                Some(other) => self.by_device.insert(device, other),
-                None => self.by_device.remove(&device),
-            };
-        }
-        self.ended = self.ended.saturating_add(1);
-        if let Some(left) = link.leave(self.ended) {
-            self.left.insert(device, left);
-        }
-        if self.left.len() > LEFT {
-            let longest = self.left.iter().min_by_key(|(_, left)| left.ended);
-            let longest = longest.map(|(device, _)| *device);
-            longest.and_then(|longest| self.left.remove(&longest));
-        }
-        Some(device)
-    }
-
-    pub(crate) fn get_mut(&mut self, id: LinkId) -> Option<&mut Link> {
-        self.links.get_mut(&id)
-    }
-
-    pub(crate) fn has_device(&self, device: &DeviceId) -> bool {
-        self.by_device.contains_key(device)
-    }
-
-    /// The newest stream to a device.
-    pub(crate) fn to(&self, device: &DeviceId) -> Option<&Link> {
-        self.links.get(self.by_device.get(device)?)
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.by_device.len()
-    }
-
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Link> {
-        self.links.values_mut()
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Link> {
-        self.links.values()
-    }
-
-    /// Streams to whom a record is given that came on one of them: not to whoever its bearer is connected with, since it
-    /// gives it there itself, and everybody would give everybody the same. Whether it did is looked at a little later.
-    pub(crate) fn onward(
-        &mut self,
-        from: Option<LinkId>,
-        of: &RecordRef,
-        now_ms: u64,
-    ) -> Vec<&mut Link> {
-        let near = from.and_then(|from| self.links.get(&from)).map(|link| link.near.clone());
-        let near = near.unwrap_or_default();
-        let mut onward = Vec::new();
-        for link in self.links.values_mut().filter(|link| Some(link.id) != from) {
-            if near.contains(&link.device) {
-                link.expect(of, now_ms);
-            } else {
-                onward.push(link);
-            }
-        }
-        onward
-    }
-
-    /// Streams whose device is not among these.
-    pub(crate) fn outside(&self, devices: &BTreeSet<DeviceId>) -> Vec<LinkId> {
-        self.links
-            .values()
-            .filter(|link| !devices.contains(&link.device))
-            .map(|link| link.id)
-            .collect()
     }
 }
 
@@ -879,198 +653,12 @@ mod tests {
     #[test]
     fn who_says_ever_again_what_it_has_is_looked_at_a_few_times_a_second() {
         let mut link = Link::new(LinkId(1), DeviceId::from([1; 32]));
-        link.take_have(LIFE, &[], 0);
+        link.take_have(LIFE, Span::default(), &[], 0);
         let looks = (0..1_000).filter(|_| link.may_compare(5_000)).count();
         assert_eq!(looks, 4);
         assert!(!link.take_repair(5_999));
         assert!(link.take_repair(6_000), "what it said last counts in a moment");
         assert!(link.may_compare(6_000));
-    }
-
-    fn offered(link: &mut Link, key: Key, have: &RangeSet, now_ms: u64) -> usize {
-        if !link.take_repair(now_ms) {
-            return 0;
-        }
-        link.compare(&key, have.clone(), Vec::new);
-        let mut offered = 0;
-        while let Some(of) = link.next() {
-            link.offer(&of, now_ms);
-            offered += 1;
-        }
-        offered
-    }
-
-    /// Two carriers that were both full of one author's records offered each other the rest every six seconds, for ever.
-    #[test]
-    fn what_there_is_no_room_for_is_offered_less_and_less_until_there_is() {
-        let mut link = Link::new(LinkId(1), DeviceId::from([1; 32]));
-        let key = (DeviceId::from([2; 32]), Incarnation(3));
-        let mut have = RangeSet::new();
-        have.insert_range(1, 100);
-        link.take_have(LIFE, &[], 0);
-        link.repair_at(0);
-        let within = |link: &mut Link, from: u64, ms: u64| -> usize {
-            let times = (from..from + ms).step_by(1_000);
-            times.map(|now| offered(link, key, &have, now)).sum::<usize>() / 100
-        };
-        let (first, second) =
-            (within(&mut link, 0, 3_600_000), within(&mut link, 3_600_000, 3_600_000));
-        assert!((4..=16).contains(&first), "{first} times in an hour, not 300");
-        assert!((4..=8).contains(&second), "{second} times in the next");
-        // Something of that author is not needed there any more: there may be room.
-        let mut known = RangeSet::new();
-        known.insert(1);
-        let told = [Told { key, have: RangeSet::new(), known }];
-        link.take_have(LIFE, &told, 7_200_000);
-        link.repair_at(7_200_000);
-        assert!(within(&mut link, 7_200_000, 20_000) > 0);
-    }
-
-    /// A word tells so many ranges of each life, the highest: whoever wrote every other number had all neighbours of all
-    /// devices offer each other everything below, every six seconds, for as long as it went on.
-    #[test]
-    fn what_a_word_has_no_room_for_is_not_offered_ever_again() {
-        let mut link = Link::new(LinkId(1), DeviceId::from([1; 32]));
-        let key = (DeviceId::from([2; 32]), Incarnation(3));
-        let of = |seq| RecordRef { device: key.0, incarnation: key.1, seq };
-        let (mut have, mut known) = (RangeSet::new(), RangeSet::new());
-        link.take_have(LIFE, &[], 0);
-        link.repair_at(0);
-        let mut offers = BTreeMap::new();
-        let mut seq = 1;
-        for now_ms in (0..3_600_000).step_by(1_000) {
-            if now_ms % 5_000 == 0 {
-                // Of what is new the neighbour gives a part, and has the rest from elsewhere.
-                for _ in 0..2 {
-                    seq += 2;
-                    have.insert(seq);
-                    known.insert(seq);
-                    if seq % 4 == 1 {
-                        link.gave(&of(seq));
-                    }
-                }
-                let known = RangeSet::from_wire(&known.to_wire(40), 40);
-                link.take_have(LIFE, &[Told { key, have: known.clone(), known }], 0);
-            }
-            if link.take_repair(now_ms) {
-                link.compare(&key, have.clone(), Vec::new);
-            }
-            while let Some(of) = link.next() {
-                link.offer(&of, now_ms);
-                *offers.entry(of.seq).or_insert(0) += 1;
-            }
-        }
-        let most = offers.values().copied().max().unwrap_or(0);
-        assert!(most <= 3, "{most} times in an hour, of {} records", have.len());
-        // The control: what lies above the lowest that is told, and is not told, is not there, and is offered.
-        let lacking = seq - 4;
-        known.remove(lacking);
-        let known = RangeSet::from_wire(&known.to_wire(40), 40);
-        link.take_have(LIFE, &[Told { key, have: known.clone(), known }], 0);
-        link.compare(&key, have.clone(), Vec::new);
-        let offered: Vec<u64> = std::iter::from_fn(|| link.next()).map(|of| of.seq).collect();
-        assert!(offered.contains(&lacking), "{offered:?}");
-    }
-
-    /// A new stream began from nothing: with many holes in what an author wrote, each had everybody offer everything below the
-    /// lowest number that is told. And each word with news took away that it had been in vain, so it was offered again.
-    #[test]
-    fn what_a_word_has_no_room_for_is_offered_seldom_on_new_streams_and_behind_news() {
-        const EACH_MS: u64 = 240_000;
-        let (device, key) = (DeviceId::from([1; 32]), (DeviceId::from([2; 32]), Incarnation(3)));
-        let mut links = Links::default();
-        let mut have: RangeSet = RangeSet::new();
-        (0..200).for_each(|n| have.insert_range(1 + 2 * n, 1 + 2 * n));
-        let (mut seq, mut offers) = (401, BTreeMap::new());
-        let word = |have: &RangeSet| {
-            let known = RangeSet::from_wire(&have.to_wire(40), 40);
-            [Told { key, have: known.clone(), known }]
-        };
-        for now_ms in (0..3_600_000).step_by(1_000) {
-            let id = LinkId(1 + now_ms / EACH_MS);
-            if now_ms % EACH_MS == 0 {
-                links.down(LinkId(id.0 - 1));
-                links.up(id, device);
-            }
-            let link = links.get_mut(id).unwrap();
-            if now_ms % 5_000 == 0 {
-                seq += 2;
-                have.insert(seq);
-                link.gave(&RecordRef { device: key.0, incarnation: key.1, seq });
-                link.take_have(LIFE, &word(&have), now_ms);
-                link.compare(&key, have.clone(), Vec::new);
-            }
-            if link.take_repair(now_ms) {
-                link.compare(&key, have.clone(), Vec::new);
-            }
-            while let Some(of) = link.next() {
-                link.offer(&of, now_ms);
-                *offers.entry(of.seq).or_insert(0) += 1;
-            }
-        }
-        let most = offers.values().copied().max().unwrap_or(0);
-        assert!((2..=12).contains(&most), "{most} times in an hour");
-        // The control: a device that begins another life may have lost all of it.
-        let offered = |links: &mut Links, id, life| {
-            links.down(LinkId(id - 1));
-            links.up(LinkId(id), device);
-            let link = links.get_mut(LinkId(id)).unwrap();
-            link.take_have(life, &word(&have), 3_600_000);
-            link.compare(&key, have.clone(), Vec::new);
-            std::iter::from_fn(|| link.next()).count()
-        };
-        assert_eq!(offered(&mut links, 16, LIFE), 0);
-        assert!(offered(&mut links, 17, Incarnation(6)) > 200);
-    }
-
-    #[test]
-    fn the_older_of_two_streams_is_found_when_the_newer_one_ends() {
-        let (mut links, device) = (Links::default(), DeviceId::from([1; 32]));
-        links.up(LinkId(1), device);
-        links.up(LinkId(2), device);
-        links.down(LinkId(2));
-        assert_eq!(links.to(&device).map(|link| link.id), Some(LinkId(1)));
-        links.down(LinkId(1));
-        assert!(!links.has_device(&device));
-    }
-
-    #[test]
-    fn what_is_kept_of_streams_that_ended_is_bounded() {
-        let mut links = Links::default();
-        let mut have = RangeSet::new();
-        (1..=4_000).for_each(|n| have.insert_range(2 * n, 2 * n));
-        for n in 1..=200 {
-            let device = DeviceId::from([n; 32]);
-            let id = LinkId(u64::from(n));
-            links.up(id, device);
-            let lives = (0..20).map(|life| (DeviceId::from([250; 32]), Incarnation(life)));
-            let words = lives.map(|key| Told { key, have: have.clone(), known: have.clone() });
-            links.get_mut(id).unwrap().take_have(LIFE, &words.collect::<Vec<_>>(), 0);
-            links.down(id);
-        }
-        let ranges = |left: &Left| left.theirs.values().map(RangeSet::len).sum::<usize>();
-        assert_eq!(links.left.len(), LEFT);
-        assert!(links.left.values().all(|left| ranges(left) <= LEFT_RANGES));
-        let newest = DeviceId::from([200; 32]);
-        assert!(links.left.get(&newest).is_some_and(|left| ranges(left) > 0), "the newest stay");
-    }
-
-    /// Two that greet with the same hash know the same, and say no word. A proof that came later was for whoever said that it
-    /// has what it is of: they went on carrying it.
-    #[test]
-    fn a_proof_goes_to_a_neighbour_that_greeted_with_the_same() {
-        let mut link = Link::new(LinkId(1), DeviceId::from([1; 32]));
-        let key = (DeviceId::from([2; 32]), Incarnation(3));
-        let of = |seq| RecordRef { device: key.0, incarnation: key.1, seq };
-        let (mut known, mut have) = (RangeSet::new(), RangeSet::new());
-        known.insert_range(1, 9);
-        have.insert(5);
-        let (known, have) = (BTreeMap::from([(key, known)]), BTreeMap::from([(key, have)]));
-        link.greet(Greeting { equality: vec![1], known, have });
-        assert!(link.greeted_equally(&[1]));
-        (4..=5).for_each(|seq| link.queue_release(&of(seq)));
-        assert_eq!(link.next_release(), Some(of(5)));
-        assert_eq!(link.next_release(), None, "nobody has the other");
     }
 
     #[test]

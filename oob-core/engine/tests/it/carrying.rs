@@ -493,3 +493,32 @@ fn what_was_opened_is_passed_on_no_further_and_missed_by_nobody() {
     let (have, _) = last(&mut world, 2, &dana);
     assert!(have < gone, "and Rosa was not given it");
 }
+
+/// Rosa carries every other record of Dana's, more of them than her word has room for. Of the lowest nobody offered her proofs as
+/// long as she carried the others.
+#[test]
+fn who_carries_more_than_its_word_has_room_for_is_given_all_proofs() {
+    const EARLY: u64 = 60;
+    let mut world = World::organisation(&["Dana", "Sam", "Rosa", "Eli"]);
+    let with_rosa = world.connect(0, 2);
+    world.settle();
+    for n in 0..EARLY + 420 {
+        world.send(0, if n < EARLY { 3 } else { 1 }, &format!("{n}"));
+        world.send(0, 2, &format!("{n}"));
+        world.settle();
+    }
+    world.rest();
+    world.cut(with_rosa);
+    let before = world.engine(2).snapshot().held;
+    assert!(before >= EARLY + 420, "control: {before}");
+    let with_eli = world.connect(0, 3);
+    world.rest();
+    world.rest();
+    assert_eq!(world.texts(3, 0).len() as u64, EARLY);
+    world.cut(with_eli);
+    // Not by Dana: what she says of her own records is the last word.
+    world.connect(3, 2);
+    world.rest();
+    let held = world.engine(2).snapshot().held;
+    assert!(held + EARLY <= before, "{held} of {before}");
+}

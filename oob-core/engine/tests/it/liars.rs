@@ -256,8 +256,9 @@ fn says_all_is_gone(world: &mut World, liar: usize, author: usize) -> Kind {
             incarnation: authors_life.0,
             have: Vec::new(),
             gone: vec![wire::Range { first: 1, last: u64::MAX }],
+            cut: false,
         }],
-        run: 0,
+        ..wire::Have::default()
     };
     let rlk = SigningKey::from_secret(&own.rlk.try_into().unwrap());
     Kind::Have(sign(SignedType::Have, &org, have.encode_to_vec(), &[&rlk]))

@@ -77,14 +77,24 @@ impl Pen {
     /// The next bundle, of some life.
     fn bundle(&mut self, world: &mut World, device: usize, life: u32) -> Kind {
         self.next += 1;
+        self.numbered(world, device, (life, self.next, self.next))
+    }
+
+    /// A bundle of a life, with its own number and that of its record.
+    fn numbered(
+        &self,
+        world: &mut World,
+        device: usize,
+        (life, seq, record_seq): (u32, u64, u64),
+    ) -> Kind {
         let fields = BundleFields {
             device: id(world, device),
-            seq: self.next,
+            seq,
             not_after: world.now(device).wall_ms + 7 * DAY_MS,
             incarnation: Incarnation(life),
-            record_seq: self.next,
+            record_seq,
         };
-        let mut rng = StdRng::seed_from_u64(self.next);
+        let mut rng = StdRng::seed_from_u64(seq);
         let (payload, _) = BundleSecrets::generate(&mut rng, &self.olm, &fields);
         let org = world.engine(device).snapshot().org.as_ref().unwrap().id;
         Kind::Bundle(sign(SignedType::Bundle, &org, payload, &[&self.dsk]))
@@ -430,7 +440,7 @@ fn a_neighbour_that_was_killed_on_a_live_stream_knows_the_last_word() {
 
 /// Sam's home is put back to where it was one word before the last, and speaks to Rosa before it meets Dana, or does not. Rosa
 /// knows of nothing. By the number alone his words were as late as what Dana had heard.
-fn behind_by_one_word(to_rosa: usize) {
+fn behind_by_one_word(to_rosa: usize, starts: bool) {
     let mut world = World::organisation(&["Dana", "Sam", "Rosa"]);
     connect_all(&mut world);
     for link in world.links.keys().copied().collect::<Vec<_>>() {
@@ -458,6 +468,10 @@ fn behind_by_one_word(to_rosa: usize) {
         world.send(1, 2, "to Rosa alone");
         world.rest();
         world.cut(link);
+        if starts {
+            world.kill(1);
+            world.start(1);
+        }
     }
     world.send(1, 0, "written before he met Dana");
     assert!(world.engine(1).snapshot().me.restored_ms.is_none(), "he cannot know yet");
@@ -473,13 +487,19 @@ fn behind_by_one_word(to_rosa: usize) {
 
 #[test]
 fn a_home_that_is_one_word_behind_begins_another_life() {
-    behind_by_one_word(0);
+    behind_by_one_word(0, false);
 }
 
 #[test]
 fn words_said_to_others_since_do_not_hide_that_a_home_was_put_back() {
-    behind_by_one_word(1);
-    behind_by_one_word(3);
+    behind_by_one_word(1, false);
+    behind_by_one_word(3, false);
+}
+
+/// Sixteen starts at which he said anything, and he took her word for one of his.
+#[test]
+fn twenty_starts_since_do_not_hide_that_a_home_was_put_back() {
+    behind_by_one_word(20, true);
 }
 
 /// Sam's image is of before his relay key was replaced. Put back, he makes the same generation once more, with another key: Dana
@@ -511,6 +531,83 @@ fn a_home_put_back_across_one_change_of_keys_begins_another_life() {
     world.connect(0, 1);
     world.rest();
     assert_eq!(count(&world.texts(0, 1), "written before he met Dana"), 1);
+}
+
+/// Sam's home is put back across one change of bundles, and of nothing else: the one that others hold has the number of the one
+/// he made since, and is another. By the number alone it was no later, and what was sealed for it never opened.
+#[test]
+fn another_bundle_of_ones_own_with_the_same_number_begins_another_life() {
+    for is_other in [false, true] {
+        let mut world = World::organisation(&["Dana", "Sam"]);
+        world.connect(0, 1);
+        world.rest();
+        world.pass(8 * DAY_MS);
+        world.rest();
+        let bundles = world.wire.iter().filter(|flying| flying.from == 1);
+        let mut newest = bundles.filter_map(|flying| match kind(flying) {
+            Kind::Bundle(signed) => Some(signed),
+            _ => None,
+        });
+        let newest = newest.next_back().expect("control: a week has passed");
+        let raw = wire::PrekeyBundle::decode(newest.payload.as_slice()).unwrap();
+        let of = (raw.incarnation, raw.seq, raw.record_seq);
+        let shown = match is_other {
+            true => Pen::of(&world, 1).numbered(&mut world, 1, of),
+            false => Kind::Bundle(newest),
+        };
+        let link = *world.links.keys().next().unwrap();
+        let frame = Frame::new(shown).encode_to_vec();
+        world.arrive(&Flying { from: 0, to: 1, link, frame });
+        let restored = world.engine(1).snapshot().me.restored_ms.is_some();
+        assert_eq!(restored, is_other);
+    }
+}
+
+/// The runs that words of a device were said in, since a place on the wire.
+fn runs(world: &mut World, device: usize, since: usize) -> BTreeSet<u32> {
+    let own = id(world, device);
+    let mine = world.wire[since..].iter().filter(|flying| flying.from == device);
+    mine.filter_map(|flying| match kind(flying) {
+        Kind::Have(signed) => {
+            let have = wire::Have::decode(signed.payload.as_slice()).unwrap();
+            (have.device == own.as_bytes()).then_some(have.run)
+        }
+        _ => None,
+    })
+    .collect()
+}
+
+/// Each batch that was given up, for want of room or for a record that nobody can read, began another run: a few of them, which a
+/// neighbour can bring about, and the runs were forgotten that would convict a home put back. Nor does it go on in the run
+/// of before the start: another store made of the same image would have said its words in that.
+#[test]
+fn a_batch_that_was_given_up_leaves_the_run_of_words_as_it_was() {
+    let mut world = World::organisation(&["Dana", "Sam"]);
+    world.connect(0, 1);
+    world.rest();
+    let before = runs(&mut world, 1, 0);
+    world.kill(1);
+    world.start(1);
+    let since = world.wire.len();
+    let to = world.member(0);
+    for n in 0..5 {
+        world.devices[1].disk.set_free(Some(0));
+        let text = Text::parse(format!("there is no room {n}")).unwrap();
+        assert!(world.command(1, Command::Send { to, text }).is_err(), "control: given up");
+        world.devices[1].disk.set_free(None);
+        world.connect(0, 1);
+        world.rest();
+    }
+    let mut said = runs(&mut world, 1, since);
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said.is_disjoint(&before), "{said:?} {before:?}");
+    // The control: a start begins another.
+    world.kill(1);
+    world.start(1);
+    world.connect(0, 1);
+    world.rest();
+    said.extend(runs(&mut world, 1, since));
+    assert_eq!(said.len(), 2);
 }
 
 /// The control: whoever is restarted, in peace or not, is shown words that it said itself, and goes on in its life.

@@ -12,7 +12,9 @@ use oob_crypto::{
 use oob_engine::{
     effect::{Answer, CommandError},
     envelope::{Refusal, Screened, Verdict, screen},
+    event::Event,
     input::{Command, Input},
+    model::MessageState,
     snapshot::{Novelty, ScreenKeys},
 };
 use oob_proto::{
@@ -162,6 +164,7 @@ fn leap(world: &mut World) {
         incarnation: life.incarnation,
         have: Vec::new(),
         gone: vec![all],
+        cut: false,
     };
     let have = wire::Have {
         device: device.to_vec(),
@@ -169,7 +172,7 @@ fn leap(world: &mut World) {
         r#gen: life.rlk_gen,
         number: life.have_number + 9,
         entries: vec![entry],
-        run: 0,
+        ..wire::Have::default()
     };
     let link = world.links.iter().find(|(_, ends)| **ends == (0, 2)).map(|(link, _)| *link);
     for kind in [
@@ -540,4 +543,43 @@ fn what_a_device_answered_before_it_was_removed_comes_to_those_who_were_away() {
     };
     assert_eq!(answers(&world, 0), [world.member(2)]);
     assert_eq!(answers(&world, 3), [world.member(2)]);
+}
+
+/// What was under way to a device that was taken out read `held` for ever, and whoever had written it waited.
+#[test]
+fn a_message_to_a_device_removed_before_it_arrived_is_told_to_be_that() {
+    let mut world = World::organisation(&["Dana", "Sam", "Rosa"]);
+    world.connect(0, 1);
+    world.rest();
+    world.send(0, 1, "this one arrives");
+    world.rest();
+    world.kill(1);
+    world.connect(0, 2);
+    world.rest();
+    let late = [0, 2].map(|by| world.send(by, 1, "this one comes too late"));
+    world.rest();
+    let sam = world.engine(0).snapshot().roster.members[&world.member(1)].devices[0];
+    world.command(0, Command::RevokeDevice { device: sam }).unwrap();
+    world.rest();
+    for (by, (conversation, number)) in [0, 2].into_iter().zip(late) {
+        let told = |state: MessageState| {
+            let told = world.devices[by].events.iter();
+            let told = told.filter_map(|event| match event {
+                Event::Receipt(receipt) if receipt.conversation == conversation => Some(receipt),
+                _ => None,
+            });
+            told.filter(|receipt| receipt.state == state).count()
+        };
+        assert_eq!(told(MessageState::Removed), 1);
+        for restarted in [false, true] {
+            if restarted {
+                world.kill(by);
+                world.start(by);
+            }
+            let receipt = world.history(by).receipt(&conversation, number).unwrap().unwrap();
+            assert_eq!((receipt.state, receipt.delivered), (MessageState::Removed, 0));
+        }
+    }
+    let first = world.log(0, 1).remove(0);
+    assert_eq!(first.state, MessageState::Delivered, "control: what arrived stays that");
 }
