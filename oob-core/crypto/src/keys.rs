@@ -1,7 +1,7 @@
 //! Ed25519: the keys that sign. One kind for every purpose, one key per purpose (docs/protocol.md, section 1).
 
 use crate::kdf;
-use ed25519_dalek::{Signature, Signer, VerifyingKey};
+use ed25519_dalek::{Signature, Signer, Verifier, VerifyingKey};
 use rand_core::CryptoRng;
 use std::{cmp::Ordering, fmt, hash};
 use zeroize::Zeroizing;
@@ -99,6 +99,44 @@ impl fmt::Debug for SigningKey {
     }
 }
 
+/// The points of small order as they are spelled: of order 1, 2, twice 4 and four times 8.
+const SMALL_ORDER: [[u8; 32]; 8] = {
+    const fn with_sign(mut point: [u8; 32]) -> [u8; 32] {
+        point[31] |= 0x80;
+        point
+    }
+    const ONE: [u8; 32] = {
+        let mut one = [0; 32];
+        one[0] = 1;
+        one
+    };
+    const MINUS_ONE: [u8; 32] = {
+        let mut minus_one = [0xff; 32];
+        (minus_one[0], minus_one[31]) = (0xec, 0x7f);
+        minus_one
+    };
+    const EIGHTH: [u8; 32] = [
+        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98,
+        0xf0, 0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53,
+        0xfc, 0x05,
+    ];
+    const OTHER_EIGHTH: [u8; 32] = [
+        0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67,
+        0x0f, 0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac,
+        0x03, 0x7a,
+    ];
+    [
+        ONE,
+        MINUS_ONE,
+        [0; 32],
+        with_sign([0; 32]),
+        EIGHTH,
+        with_sign(EIGHTH),
+        OTHER_EIGHTH,
+        with_sign(OTHER_EIGHTH),
+    ]
+};
+
 /// A public Ed25519 key: a point of the curve, written canonically, not of small order.
 #[derive(Clone, Copy)]
 pub struct PublicKey(VerifyingKey);
@@ -141,9 +179,14 @@ impl PublicKey {
     /// # Errors
     /// [`SignatureError::Invalid`] with place 0.
     pub fn verify_raw(&self, message: &[u8], sig: &[u8; 64]) -> Result<(), SignatureError> {
-        self.0
-            .verify_strict(message, &Signature::from_bytes(sig))
-            .map_err(|_| SignatureError::Invalid { index: 0 })
+        let sig = Signature::from_bytes(sig);
+        // No key is of small order, or it would be none. R is compared, as bytes, with a point that was computed, so one that
+        // passes is spelled canonically, and whether it is of small order can be read from its spelling: taking the root that
+        // gives the point again is a tenth of the whole check.
+        if SMALL_ORDER.contains(sig.r_bytes()) {
+            return Err(SignatureError::Invalid { index: 0 });
+        }
+        self.0.verify(message, &sig).map_err(|_| SignatureError::Invalid { index: 0 })
     }
 
     pub(crate) fn verifying(&self) -> VerifyingKey {
@@ -191,9 +234,10 @@ pub fn invite_key(secret: &[u8; 32]) -> SigningKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use curve25519_dalek::{EdwardsPoint, Scalar, constants::EIGHT_TORSION};
     use data_encoding::HEXLOWER_PERMISSIVE as HEX;
-    use ed25519_dalek::Verifier as _;
     use rand::{SeedableRng, rngs::StdRng};
+    use sha2::{Digest, Sha512};
 
     fn hex<const N: usize>(text: &str) -> [u8; N] {
         HEX.decode(text.as_bytes()).unwrap().try_into().unwrap()
@@ -267,6 +311,55 @@ mod tests {
         let lenient = key.0.verify(b"payload", &Signature::from_bytes(&sig));
         assert!(lenient.is_ok(), "control: it is a signature of this key");
         assert_eq!(key.verify_raw(b"payload", &sig), Err(SignatureError::Invalid { index: 0 }));
+    }
+
+    /// Signs as whoever has a key with a part of order 8 can: R is `r`, and s is whatever makes the lenient equation hold,
+    /// which it does for one message in eight at most.
+    fn signature_with(r: &EdwardsPoint, key: &PublicKey, secret: Scalar) -> (Vec<u8>, [u8; 64]) {
+        let r = r.compress();
+        for message in 0..10_000_u32 {
+            let message = message.to_be_bytes().to_vec();
+            let hash = Sha512::new().chain_update(r.as_bytes()).chain_update(key.as_bytes());
+            let hash = hash.chain_update(&message).finalize();
+            let k = Scalar::from_bytes_mod_order_wide(&hash.into());
+            let mut sig = [0; 64];
+            sig[..32].copy_from_slice(r.as_bytes());
+            sig[32..].copy_from_slice((k * secret).as_bytes());
+            if key.0.verify(&message, &Signature::from_bytes(&sig)).is_ok() {
+                return (message, sig);
+            }
+        }
+        panic!("none found")
+    }
+
+    /// The spellings stand in for taking the root: each of them is refused where the lenient verifier takes it, and the strict
+    /// one of the library says the same.
+    #[test]
+    fn no_signature_stands_whose_r_is_one_of_the_eight_points_of_small_order() {
+        let secret = Scalar::from(77_u64);
+        let point = EdwardsPoint::mul_base(&secret) + EIGHT_TORSION[1];
+        let key = PublicKey::parse(point.compress().as_bytes()).unwrap();
+        for r in &EIGHT_TORSION {
+            let (message, sig) = signature_with(r, &key, secret);
+            assert_eq!(key.verify_raw(&message, &sig), Err(SignatureError::Invalid { index: 0 }));
+            assert!(key.0.verify_strict(&message, &Signature::from_bytes(&sig)).is_err());
+        }
+        // The control: another R, by the same key, stands.
+        let r = EdwardsPoint::mul_base(&Scalar::from(5_u64));
+        let stands = (0..1_000_u32).any(|message| {
+            let message = message.to_be_bytes();
+            let hash = Sha512::new().chain_update(r.compress().as_bytes());
+            let hash = hash.chain_update(key.as_bytes()).chain_update(message).finalize();
+            let k = Scalar::from_bytes_mod_order_wide(&hash.into());
+            let mut sig = [0; 64];
+            sig[..32].copy_from_slice(r.compress().as_bytes());
+            sig[32..].copy_from_slice((Scalar::from(5_u64) + k * secret).as_bytes());
+            let stands = key.verify_raw(&message, &sig).is_ok();
+            let signature = Signature::from_bytes(&sig);
+            assert_eq!(stands, key.0.verify_strict(&message, &signature).is_ok());
+            stands
+        });
+        assert!(stands);
     }
 
     #[test]

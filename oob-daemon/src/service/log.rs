@@ -9,12 +9,12 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
-use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+use tracing_subscriber::{filter::Targets, fmt::MakeWriter, layer::SubscriberExt};
 
 /// Size at which a log becomes `oob.log.1`; the one before is dropped. Two of them hold weeks at the default level.
 const LOG_BYTES: u64 = 4 * 1024 * 1024;
 
-/// What is logged unless `OOB_LOG` says otherwise.
+/// What is logged unless `OOB_LOG` says otherwise: levels by module, the longest name that fits counts.
 const LEVELS: &str =
     "info,libp2p=error,libp2p_mdns=error,libp2p_swarm=error,libp2p_gossipsub=off,quinn_udp=error";
 
@@ -23,12 +23,12 @@ const LEVELS: &str =
 pub(super) fn start(path: &Path) -> Result<(), Failure> {
     let log = Log::open(path)
         .map_err(|e| Failure::file(format!("{} cannot be written", path.display()), &e))?;
-    let filter = EnvFilter::try_from_env("OOB_LOG").unwrap_or_else(|_| EnvFilter::new(LEVELS));
     let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(tracing::Level::TRACE)
         .with_ansi(false)
         .with_writer(log)
-        .finish();
+        .finish()
+        .with(levels(std::env::var("OOB_LOG").ok().as_deref()));
     // Set already where a test starts two daemons in one process; the first log is as good then.
     if tracing::subscriber::set_global_default(subscriber).is_ok() {
         panic::set_hook(Box::new(|info| {
@@ -39,6 +39,12 @@ pub(super) fn start(path: &Path) -> Result<(), Failure> {
         }));
     }
     Ok(())
+}
+
+/// Returns what is asked for, or what is usual where nothing is asked for that can be read.
+fn levels(asked: Option<&str>) -> Targets {
+    let asked = asked.filter(|asked| !asked.is_empty()).and_then(|asked| asked.parse().ok());
+    asked.or_else(|| LEVELS.parse().ok()).unwrap_or_default()
 }
 
 fn panicked(info: &panic::PanicHookInfo<'_>) -> String {
@@ -132,6 +138,22 @@ mod tests {
         assert!(words.contains("log.rs:") && !words.contains("quartz"), "{words}");
         // The control: what is usually said of a panic holds it.
         assert!(usual.contains("quartz"));
+    }
+
+    #[test]
+    fn levels_are_those_asked_for_and_else_the_usual_ones() {
+        use tracing::Level;
+        for asked in [None, Some(""), Some("oob_core=loud")] {
+            let usual = levels(asked);
+            assert!(usual.would_enable("oob_core::actor", &Level::INFO), "{asked:?}");
+            assert!(!usual.would_enable("oob_core::actor", &Level::DEBUG));
+            assert!(usual.would_enable("libp2p_tcp", &Level::ERROR));
+            assert!(!usual.would_enable("libp2p_tcp", &Level::WARN));
+            assert!(!usual.would_enable("libp2p_gossipsub::behaviour", &Level::ERROR));
+        }
+        let asked = levels(Some("warn,oob_mesh=debug"));
+        assert!(asked.would_enable("oob_mesh::driver", &Level::DEBUG));
+        assert!(!asked.would_enable("oob_core", &Level::INFO));
     }
 
     #[test]

@@ -15,8 +15,9 @@ use hyper::{StatusCode, header};
 use oob_core::{Message, Person};
 use serde::Deserialize;
 
-/// Messages of one request on their way to the engine at once: as many as it takes into one batch.
-const IN_FLIGHT: usize = 64;
+/// Messages of one request on their way to the engine at once: what it takes into two batches, so that the next is there,
+/// and whole, when one is durable. An eighth of what may wait for it, so that no request keeps others out.
+const IN_FLIGHT: usize = 128;
 
 /// Most messages of one page: 500 of the longest text, escaped, stay under what the client reads.
 const PAGE: usize = 500;
