@@ -482,6 +482,7 @@ impl Life {
     }
 
     /// The number of the newest Have.
+    #[cfg(feature = "sim")]
     pub(crate) fn have_number(&self) -> u64 {
         self.have_number
     }
