@@ -304,11 +304,11 @@ fn open_tree(home: &Home, reserve: &mut Reserve) -> Result<Journaled, StoreError
     Ok(journaled(&home.store())?)
 }
 
-/// Opens the tree in a folder with the journal in front of it.
+/// Opens the tree in a folder with the journal in front of it, and a thread that writes down what waits there once there is enough.
 fn journaled(store: &Path) -> Result<Journaled, BackendError> {
     let tree = SledTree::open(store)?;
     let journal = JournalFile::open(&Home::journal_in(store))?;
-    Journaled::open(Box::new(tree), Box::new(journal), JOURNAL_HALF_BYTES)
+    Ok(Journaled::open(Box::new(tree), Box::new(journal), JOURNAL_HALF_BYTES)?.with_thread())
 }
 
 /// Checks a store and gets it ready to write.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rand_core::Rng;
 
 use super::memory::{MemoryTree, Records, overwrite, write};
-use super::{Backend, BackendError, Batch, Cells, Journaled, Parts, Reader};
+use super::{Backend, BackendError, Batch, Cells, Gauge, Journaled, Parts, Reader};
 
 /// A disk whose power can be cut; clones are the same disk.
 #[derive(Clone, Default)]
@@ -227,17 +227,23 @@ impl Disk {
     }
 }
 
+impl Gauge for CrashDisk {
+    fn room(&self, bytes: u64) -> Result<(), BackendError> {
+        match self.lock().free {
+            Some(free) if free < bytes => Err(BackendError::Full { free, needed: bytes }),
+            _ => Ok(()),
+        }
+    }
+}
+
 struct CrashTree {
     disk: CrashDisk,
     live: MemoryTree,
 }
 
 impl Backend for CrashTree {
-    fn room(&self, bytes: u64) -> Result<(), BackendError> {
-        match self.disk.lock().free {
-            Some(free) if free < bytes => Err(BackendError::Full { free, needed: bytes }),
-            _ => Ok(()),
-        }
+    fn gauge(&self) -> Arc<dyn Gauge> {
+        Arc::new(self.disk.clone())
     }
 
     fn apply(&mut self, batch: &Batch) -> Result<(), BackendError> {

@@ -9,7 +9,13 @@ mod memory;
 mod overlay;
 mod sled_tree;
 
-// Above journal and overlay, which it is made of.
+// Above journal and overlay, of which they have what is to be written down.
+mod descent;
+
+// Above descent, which it does.
+mod scribe;
+
+// Above all of these, of which it is made.
 mod journaled;
 
 // Above memory and journaled, which it is made of.
@@ -89,13 +95,37 @@ pub trait Reader: Send + Sync {
     fn scan(&self, range: &KeyRange, reverse: bool, limit: usize) -> Result<Vec<Kv>, BackendError>;
 }
 
-/// An ordered tree with atomic batches and a durable sync.
-pub trait Backend: Send {
-    /// Refuses if a batch of so many bytes might not fit. Called before anything of it is written.
+/// How much room there is on the disk of a tree, asked from any thread.
+pub trait Gauge: Send + Sync {
+    /// Refuses if a batch of so many bytes might not fit.
     ///
     /// # Errors
     /// [`BackendError::Full`].
     fn room(&self, bytes: u64) -> Result<(), BackendError>;
+}
+
+/// A disk without an end.
+#[derive(Debug, Clone, Copy)]
+pub struct Boundless;
+
+impl Gauge for Boundless {
+    fn room(&self, _bytes: u64) -> Result<(), BackendError> {
+        Ok(())
+    }
+}
+
+/// An ordered tree with atomic batches and a durable sync.
+pub trait Backend: Send {
+    /// Returns what asks for room on its disk, whoever has the tree meanwhile.
+    fn gauge(&self) -> Arc<dyn Gauge>;
+
+    /// Refuses if a batch of so many bytes might not fit. Called before anything of it is written.
+    ///
+    /// # Errors
+    /// [`BackendError::Full`].
+    fn room(&self, bytes: u64) -> Result<(), BackendError> {
+        self.gauge().room(bytes)
+    }
 
     /// As [`Backend::room`], for a batch that frees room: where it has a place without, no room is asked for what was put off.
     ///

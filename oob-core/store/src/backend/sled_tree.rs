@@ -16,7 +16,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Backend, BackendError, Batch, KeyRange, Kv, Reader};
+use super::{Backend, BackendError, Batch, Gauge, KeyRange, Kv, Reader};
 use crate::limits::FREE_BYTES;
 
 /// sled's page cache. Half of what was measured to serve a million records well, for laptops that do other things.
@@ -141,13 +141,22 @@ impl Handle {
     }
 }
 
-impl Backend for SledTree {
+/// The file system of a folder.
+struct Ground(PathBuf);
+
+impl Gauge for Ground {
     fn room(&self, bytes: u64) -> Result<(), BackendError> {
         // A full disk in the middle of a batch leaves sled unusable until it is opened again, so it is not let get there.
-        let free = free_bytes(&self.folder)?;
+        let free = free_bytes(&self.0)?;
         // Each value may be written again with its whole node; a node is a few values.
         let needed = bytes.saturating_mul(4).saturating_add(FREE_BYTES);
         if free < needed { Err(BackendError::Full { free, needed }) } else { Ok(()) }
+    }
+}
+
+impl Backend for SledTree {
+    fn gauge(&self) -> Arc<dyn Gauge> {
+        Arc::new(Ground(self.folder.clone()))
     }
 
     fn apply(&mut self, batch: &Batch) -> Result<(), BackendError> {
