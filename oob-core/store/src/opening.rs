@@ -238,7 +238,7 @@ fn make(
     let mark = Mark { store: ledger.store, number: 0 };
     let slots = Slots::create(parts.slots, keys.slot.clone(), mark, &mut *rng)?;
     parts.tree.ready()?;
-    parts.tree.apply(&Batch { writes: vec![ledger_record(&keys, ledger, &mut *rng)] })?;
+    parts.tree.apply(&Batch::of([ledger_record(&keys, ledger, &mut *rng)]))?;
     parts.tree.sync()?;
     let keys = Arc::new(keys);
     let place = ledger_place(&keys);

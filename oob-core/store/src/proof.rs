@@ -320,7 +320,7 @@ mod tests {
     /// Writes into the tree behind the store's back, and makes the keyring say that it was left so.
     fn alter(dir: &Path, writes: Vec<Write>) {
         let mut tree = SledTree::open(&dir.join("store")).unwrap();
-        tree.apply(&Batch { writes }).unwrap();
+        tree.apply(&Batch::of(writes)).unwrap();
         tree.sync().unwrap();
         tree.close();
         drop(tree);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
-use crate::backend::{Backend, BackendError, Batch};
+use crate::backend::{Backend, BackendError, Batch, Write};
 use crate::bag::{Bag, KeyClass, Order};
 use crate::error::StoreError;
 use crate::home::{Home, Lock};
@@ -143,7 +143,7 @@ impl Store {
             .into_iter()
             .map(|(key, found)| {
                 let value = match found {
-                    Found::Stored(stored) => self.view.open(bag, &key, &stored)?,
+                    Found::Stored(stored) => self.view.open(bag, &key, stored)?,
                     Found::Pending(value) => value.to_vec(),
                 };
                 Ok((seq(&key)?, value))
@@ -424,7 +424,7 @@ impl Store {
             let sealed = change
                 .as_ref()
                 .map(|value| seal(&mut *self.rng, keys.value(*class), NO_SLOT, place, &[value]));
-            batch.writes.push((place.to_vec(), sealed));
+            batch.writes.push((place.into(), sealed.map(Into::into)));
         }
         let mut ledger = self.ledger;
         ledger.number = ledger.number.saturating_add(1);
@@ -566,15 +566,11 @@ impl Store {
 }
 
 /// Returns the record that says what the tree must hold. It has the carry keys, for commits while locked.
-pub(crate) fn ledger_record(
-    keys: &Keys,
-    ledger: Ledger,
-    rng: &mut dyn CryptoRng,
-) -> (Vec<u8>, Option<Vec<u8>>) {
+pub(crate) fn ledger_record(keys: &Keys, ledger: Ledger, rng: &mut dyn CryptoRng) -> Write {
     let place = address(&keys.own_prefix(LEDGER), 0);
     let key = keys.value(KeyClass::Carry);
     let sealed = seal(rng, key, NO_SLOT, &place, &[&ledger.to_bytes()]);
-    (place.to_vec(), Some(sealed))
+    ((&place).into(), Some(sealed.into()))
 }
 
 impl Drop for Store {

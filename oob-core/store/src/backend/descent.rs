@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::journal::{Applied, Tip};
 use super::overlay::Table;
-use super::{Backend, BackendError, Batch, Gauge};
+use super::{Backend, BackendError, Batch, Bytes, Gauge};
 
 /// The key under which the tree beneath keeps [`Applied`]. All others are 24 bytes long.
 pub(super) const APPLIED: &[u8] = b"journal";
@@ -32,7 +32,7 @@ struct Aside {
     /// The last batch in it.
     tip: Tip,
     /// The last key written down.
-    after: Option<Vec<u8>>,
+    after: Option<Bytes>,
     /// Bytes of the piece under way that are written down and not yet synced.
     begun: usize,
 }
@@ -96,7 +96,7 @@ impl Descent {
         }
         aside.begun = aside.begun.saturating_add(usize::try_from(batch.bytes()).unwrap_or(piece));
         if !is_last && aside.begun < piece {
-            self.tree.apply(&batch)?;
+            self.tree.lay(&batch)?;
             self.is_broken = false;
             return Ok(End::Part);
         }
@@ -105,8 +105,9 @@ impl Descent {
         if is_last {
             self.applied.tip = aside.tip;
         }
-        batch.writes.push((APPLIED.to_vec(), Some(self.applied.to_bytes())));
-        self.tree.apply(&batch)?;
+        // Last, so that it is not there without what it tells of.
+        batch.writes.push((APPLIED.into(), Some(self.applied.to_bytes().into())));
+        self.tree.lay(&batch)?;
         self.sync()?;
         self.is_broken = false;
         if is_last {
@@ -119,7 +120,7 @@ impl Descent {
     pub(super) fn pass(&mut self, batch: &Batch, tip: Tip) -> Result<(), BackendError> {
         self.applied = Applied { tip, pieces: self.applied.pieces.saturating_add(1) };
         let mut batch = batch.clone();
-        batch.writes.push((APPLIED.to_vec(), Some(self.applied.to_bytes())));
+        batch.writes.push((APPLIED.into(), Some(self.applied.to_bytes().into())));
         self.tree.apply(&batch)
     }
 

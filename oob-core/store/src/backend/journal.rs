@@ -15,7 +15,7 @@
 
 use std::io;
 
-use super::{Batch, Cells};
+use super::{Batch, Cells, Write};
 
 /// What stands before the body of a record.
 const HEAD: usize = 16 + 16 + 8 + 8 + 4;
@@ -244,9 +244,8 @@ impl Journal {
 
 /// Returns the bytes the record of a batch takes.
 pub(super) fn record_bytes(batch: &Batch) -> usize {
-    let write = |(key, value): &(Vec<u8>, Option<Vec<u8>>)| {
-        6 + key.len() + value.as_ref().map_or(0, Vec::len)
-    };
+    let write =
+        |(key, value): &Write| 6 + key.len() + value.as_ref().map_or(0, |value| value.len());
     HEAD + batch.writes.iter().map(write).sum::<usize>()
 }
 
@@ -361,10 +360,10 @@ fn parse_body(mut bytes: &[u8]) -> Option<Batch> {
             REMOVED => (None, rest),
             len => {
                 let (value, rest) = rest.split_at_checked(usize::try_from(len).ok()?)?;
-                (Some(value.to_vec()), rest)
+                (Some(value.into()), rest)
             }
         };
-        batch.writes.push((key.to_vec(), value));
+        batch.writes.push((key.into(), value));
         bytes = rest;
     }
     Some(batch)

@@ -26,10 +26,9 @@ use super::{Backend, BackendError, Batch, Cells, Gauge, Reader};
 const PIECES: usize = 16;
 
 /// Parts of a piece, one for each idle moment: whoever comes meanwhile waits for one, and only with the last of them for the sync.
-/// The thread takes as much at a time, since nobody reads the tree while it does.
 const PARTS: usize = 8;
 
-/// How long a close waits for the part that the thread is at: many times what the slowest disk needs for it.
+/// How long a close waits for the piece that the thread is at: many times what the slowest disk needs for it.
 const END_WITHIN: Duration = Duration::from_secs(10);
 
 /// A tree and the journal in front of it.
@@ -200,10 +199,11 @@ impl Journaled {
             return Ok(());
         }
         // It would only be woken to find that out.
-        self.gauge.room(self.part_bytes() as u64)?;
+        self.gauge.room(self.piece_bytes() as u64)?;
         // The tree beneath must never hold part of a batch that the journal could lose.
         self.journal.sync()?;
-        let part = self.part_bytes();
+        // Nobody waits for it, so that it need not look up before a piece is done.
+        let part = self.piece_bytes();
         let Pace::Beside(scribe) = &mut self.pace else { return Ok(()) };
         let scribe = match scribe {
             Some(scribe) => scribe,

@@ -28,8 +28,8 @@ impl MemoryTree {
 pub(crate) fn write(records: &mut Records, batch: &Batch) {
     for (key, value) in &batch.writes {
         match value {
-            Some(value) => records.insert(key.clone(), value.clone()),
-            None => records.remove(key),
+            Some(value) => records.insert(key.to_vec(), value.to_vec()),
+            None => records.remove(&**key),
         };
     }
 }

@@ -43,17 +43,33 @@ pub struct KeyRange {
     pub last: Vec<u8>,
 }
 
-/// Writes that happen together or not at all; `None` removes the key.
+/// Bytes that many hold and nobody changes. sled's own, so that what lies in the table is not copied on its way there.
+pub type Bytes = sled::IVec;
+
+/// A key and its new value; `None` removes the key.
+pub type Write = (Bytes, Option<Bytes>);
+
+/// Writes that happen together or not at all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {
-    /// Each key once, with its new value.
-    pub writes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// Each key once.
+    pub writes: Vec<Write>,
 }
 
 impl Batch {
+    /// Makes a batch of keys and values, each key once.
+    pub fn of<K, V>(writes: impl IntoIterator<Item = (K, Option<V>)>) -> Self
+    where
+        K: Into<Bytes>,
+        V: Into<Bytes>,
+    {
+        let into = |(key, value): (K, Option<V>)| (key.into(), value.map(Into::into));
+        Self { writes: writes.into_iter().map(into).collect() }
+    }
+
     /// Returns the bytes of all keys and values.
     pub fn bytes(&self) -> u64 {
-        self.writes.iter().map(|(k, v)| (k.len() + v.as_ref().map_or(0, Vec::len)) as u64).sum()
+        self.writes.iter().map(|(k, v)| (k.len() + v.as_ref().map_or(0, |v| v.len())) as u64).sum()
     }
 }
 
@@ -158,6 +174,15 @@ pub trait Backend: Send {
     /// # Errors
     /// After any error the tree may hold the batch or not, and must be opened again.
     fn apply(&mut self, batch: &Batch) -> Result<(), BackendError>;
+
+    /// Writes a batch piece by piece, in its order: readers may see some of it, and of what is not synced any first part may survive.
+    /// For what lies durably elsewhere until it is synced here; costs less than a batch that is whole.
+    ///
+    /// # Errors
+    /// As [`Backend::apply`].
+    fn lay(&mut self, batch: &Batch) -> Result<(), BackendError> {
+        self.apply(batch)
+    }
 
     /// Returns when everything applied so far would survive a power cut.
     ///

@@ -42,14 +42,14 @@ fn draw(random: &mut impl Rng) -> Batch {
         };
         writes.insert(key(random.next_u64() % 60), value);
     }
-    Batch { writes: writes.into_iter().collect() }
+    Batch::of(writes)
 }
 
 fn write(records: &mut Records, batch: &Batch) {
     for (key, value) in &batch.writes {
         match value {
-            Some(value) => records.insert(key.clone(), value.clone()),
-            None => records.remove(key),
+            Some(value) => records.insert(key.to_vec(), value.to_vec()),
+            None => records.remove(&**key),
         };
     }
 }
@@ -131,7 +131,7 @@ fn what_was_read_from_the_journal_is_durable_before_anything_is_changed() {
         let disk = CrashDisk::journaled();
         let mut it = tree(&disk);
         it.ready().unwrap();
-        let batch = Batch { writes: vec![(key(1), Some(b"not synced".to_vec()))] };
+        let batch = Batch::of([(key(1), Some(b"not synced".to_vec()))]);
         it.apply(&batch).unwrap();
         drop(it);
         let mut next = tree(&disk);
@@ -187,7 +187,7 @@ fn the_trees_own_record_is_seen_by_nobody() {
     let disk = CrashDisk::journaled();
     let mut it = tree(&disk);
     it.ready().unwrap();
-    it.apply(&Batch { writes: vec![(key(1), Some(vec![1]))] }).unwrap();
+    it.apply(&Batch::of([(key(1), Some(vec![1]))])).unwrap();
     it.settle().unwrap();
     it.close();
     assert!(matches!(it.reader().get(&key(1)), Err(BackendError::Closed)));
@@ -454,7 +454,7 @@ fn a_tree_that_went_back_behind_its_journal_is_noticed() {
         .collect();
     let image = disk.image();
     let mut tree = image.bare_tree();
-    tree.apply(&Batch { writes }).unwrap();
+    tree.apply(&Batch::of(writes)).unwrap();
     tree.sync().unwrap();
     let error = on(&image, 3).unwrap_err().to_string();
     assert!(error.contains("were written"), "{error}");
@@ -474,7 +474,7 @@ proptest! {
         let disk = CrashDisk::journaled();
         let mut it = tree(&disk);
         it.ready().unwrap();
-        let batch = Batch { writes: vec![(key(1), Some(vec![1; 100]))] };
+        let batch = Batch::of([(key(1), Some(vec![1; 100]))]);
         it.apply(&batch).unwrap();
         it.settle().unwrap();
         disk.journal().write(at, &bytes).unwrap();
@@ -488,7 +488,7 @@ proptest! {
         let mut it = tree(&disk);
         it.ready().unwrap();
         for number in 0..4 {
-            it.apply(&Batch { writes: vec![(key(number), Some(vec![1; 180]))] }).unwrap();
+            it.apply(&Batch::of([(key(number), Some(vec![1; 180]))])).unwrap();
         }
         let mut cells = disk.journal();
         let bytes = cells.read().unwrap();

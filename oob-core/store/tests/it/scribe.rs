@@ -300,7 +300,7 @@ fn a_store_that_is_dropped_ends_its_thread() {
     tree.ready().unwrap();
     hand.hold();
     for number in 0..TURNED {
-        tree.apply(&Batch { writes: vec![(key(number), Some(vec![1; 900]))] }).unwrap();
+        tree.apply(&Batch::of([(key(number), Some(vec![1; 900]))])).unwrap();
         tree.sync().unwrap();
     }
     hand.wait();
@@ -446,7 +446,7 @@ fn nothing_is_written_over_too_early_and_readers_miss_nothing_on_its_way() {
         let number = random.next_u64() % KEYS;
         let mut value = version.to_be_bytes().to_vec();
         value.resize(8 + (random.next_u64() % 600) as usize, 7);
-        tree.apply(&Batch { writes: vec![(key(number), Some(value))] }).unwrap();
+        tree.apply(&Batch::of([(key(number), Some(value))])).unwrap();
         floor[number as usize].store(version, Ordering::SeqCst);
         if version % 7 == 0 {
             tree.sync().unwrap();

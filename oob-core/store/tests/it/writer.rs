@@ -186,8 +186,8 @@ impl Backend for Unsynced {
         let mut all = sled::Batch::default();
         for (key, value) in &batch.writes {
             match value {
-                Some(value) => all.insert(key.as_slice(), value.as_slice()),
-                None => all.remove(key.as_slice()),
+                Some(value) => all.insert(key, value),
+                None => all.remove(key),
             }
         }
         self.0.0.apply_batch(all).map_err(sled_error)
