@@ -141,6 +141,7 @@ impl Store {
         if store.tree.room(RESERVE_BYTES / 4).is_ok() {
             reserve.renew(0);
         }
+        store.tree.leave(reserve.promised() / 4);
         store.reserve = Some(reserve);
         home.restrict()?;
         store.home = Some((home, lock));

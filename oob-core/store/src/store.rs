@@ -237,7 +237,7 @@ impl Store {
     /// Says whether a batch of so many bytes would have room now. What waits in the journal is written down first if it takes that
     /// room; else this costs a question to the file system.
     pub fn has_room(&mut self, bytes: u64) -> bool {
-        self.failed.is_none() && self.settled_room(bytes).is_ok()
+        self.failed.is_none() && self.settled_room(bytes.saturating_add(self.promised())).is_ok()
     }
 
     /// Forgets the pending batch.
@@ -361,14 +361,22 @@ impl Store {
         if self.pending.only_deletes() && self.tree.room(bytes).is_err() {
             return self.room_to_delete(bytes);
         }
-        self.settled_room(bytes)?;
+        if !self.pending.only_deletes() {
+            self.settled_room(bytes.saturating_add(self.promised()))?;
+        }
         // Four times the bytes of a batch are promised to it, and to what waits in the journal.
         if let Some(reserve) = &mut self.reserve
             && self.tree.room(bytes.saturating_add(RESERVE_BYTES / 4)).is_ok()
         {
             reserve.renew(bytes.saturating_mul(4));
+            self.tree.leave(self.promised());
         }
         Ok(())
+    }
+
+    /// Returns how large a batch could be written into the room that is for deletions alone: four times its bytes are asked for.
+    fn promised(&self) -> u64 {
+        self.reserve.as_ref().map_or(0, Reserve::promised) / 4
     }
 
     /// Asks for room on a full disk for a batch that only deletes. It may have the reserve, and what waits in the journal stays there as
@@ -378,10 +386,15 @@ impl Store {
             return Ok(());
         }
         let is_given = self.reserve.as_mut().is_some_and(Reserve::spend);
+        self.tree.leave(self.promised());
         if is_given && self.tree.room_beside(bytes).is_ok() {
             return Ok(());
         }
-        self.settled_room(bytes)
+        // Nothing can wait any more: what is written down now makes a place for it.
+        self.tree.leave(0);
+        let settled = self.settled_room(bytes);
+        self.tree.leave(self.promised());
+        settled
     }
 
     /// Asks for room, and once more when no room is kept any longer for what the tree had put off.

@@ -19,6 +19,8 @@ pub(super) struct Descent {
     applied: Applied,
     /// How often the tree was written to and synced, for whoever asks meanwhile.
     durable: Arc<AtomicU64>,
+    /// Room that is left to others by what can wait.
+    left: Arc<AtomicU64>,
     /// Bytes that go between two syncs.
     piece: usize,
     aside: Option<Aside>,
@@ -52,7 +54,16 @@ impl Descent {
     pub(super) fn new(tree: Box<dyn Backend>, applied: Applied, piece: usize) -> Self {
         let durable = Arc::new(AtomicU64::new(applied.pieces));
         let gauge = tree.gauge();
-        Self { tree, gauge, applied, durable, piece, aside: None, is_broken: false }
+        Self {
+            tree,
+            gauge,
+            applied,
+            durable,
+            left: Arc::default(),
+            piece,
+            aside: None,
+            is_broken: false,
+        }
     }
 
     /// Returns what asks for room in the tree.
@@ -63,6 +74,11 @@ impl Descent {
     /// Returns how often the tree was written to and synced, kept up to date.
     pub(super) fn durable(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.durable)
+    }
+
+    /// Returns how much room is left to others by what can wait, to be changed at any time.
+    pub(super) fn left(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.left)
     }
 
     /// Returns the tree. What it gets is not counted.
@@ -76,19 +92,21 @@ impl Descent {
     }
 
     /// Writes down part of a piece; what ends the piece makes all of it durable. Until then the tree may hold any of it or nothing,
-    /// and neither is known by its count: the journal holds all of it, durably, or this must not be called.
+    /// and neither is known by its count: the journal holds all of it, durably, or this must not be called. What `can_wait` leaves
+    /// room to others.
     ///
     /// # Errors
     /// [`BackendError::Full`] if there is no room for it, and nothing has changed.
-    pub(super) fn part(&mut self, most: usize) -> Result<End, BackendError> {
+    pub(super) fn part(&mut self, most: usize, can_wait: bool) -> Result<End, BackendError> {
         if self.is_broken {
             return Err(BackendError::Closed);
         }
         let piece = self.piece;
         let Some(aside) = &mut self.aside else { return Ok(End::Table) };
-        let left = piece.saturating_sub(aside.begun);
-        let (mut batch, is_last) = aside.table.piece(aside.after.as_deref(), most.min(left));
-        self.gauge.room(batch.bytes())?;
+        let rest = piece.saturating_sub(aside.begun);
+        let (mut batch, is_last) = aside.table.piece(aside.after.as_deref(), most.min(rest));
+        let left = if can_wait { self.left.load(Ordering::Acquire) } else { 0 };
+        self.gauge.room(batch.bytes().saturating_add(left))?;
         // Until it is done, also where it ends in a panic.
         self.is_broken = true;
         if let Some((key, _)) = batch.writes.last() {

@@ -40,6 +40,8 @@ pub struct Journaled {
     gauge: Arc<dyn Gauge>,
     /// How often the tree beneath was written to, durably.
     pieces: Arc<AtomicU64>,
+    /// Room that is left to others by what can wait.
+    left: Arc<AtomicU64>,
     /// How often the journal says it was.
     told: u64,
     aside: Option<Aside>,
@@ -100,6 +102,7 @@ impl Journaled {
             overlay: Overlay::new(reader, APPLIED),
             gauge: descent.gauge(),
             pieces: descent.durable(),
+            left: descent.left(),
             descent: Some(Box::new(descent)),
             told: applied.pieces,
             aside: None,
@@ -146,6 +149,10 @@ impl Journaled {
         self.piece_bytes().div_ceil(PARTS)
     }
 
+    fn left(&self) -> u64 {
+        self.left.load(Ordering::Acquire)
+    }
+
     fn pieces(&self) -> u64 {
         self.pieces.load(Ordering::Acquire)
     }
@@ -162,22 +169,21 @@ impl Journaled {
         Ok(())
     }
 
-    /// Begins the other half, once the tree beneath holds what is in it.
+    /// Begins the other half, whose records the tree beneath must hold.
     fn turn(&mut self) -> Result<(), BackendError> {
-        self.finish()?;
         self.set_aside(self.journal.tip())?;
         self.journal.turn();
         Ok(())
     }
 
     /// Writes down part of what was put aside, here and now. The thread must not have it.
-    fn write_part(&mut self, most: usize) -> Result<(), BackendError> {
+    fn write_part(&mut self, most: usize, can_wait: bool) -> Result<(), BackendError> {
         if self.aside.is_none() {
             return Ok(());
         }
         // The tree beneath must never hold part of a batch that the journal could lose.
         self.journal.sync()?;
-        let end = self.descent.as_mut().ok_or(BackendError::Closed)?.part(most)?;
+        let end = self.descent.as_mut().ok_or(BackendError::Closed)?.part(most, can_wait)?;
         match (end, &mut self.aside) {
             (End::Part, _) | (_, None) => {}
             (End::Piece, Some(aside)) => aside.due = aside.due.saturating_add(aside.stride),
@@ -199,7 +205,7 @@ impl Journaled {
             return Ok(());
         }
         // It would only be woken to find that out.
-        self.gauge.room(self.piece_bytes() as u64)?;
+        self.gauge.room((self.piece_bytes() as u64).saturating_add(self.left()))?;
         // The tree beneath must never hold part of a batch that the journal could lose.
         self.journal.sync()?;
         // Nobody waits for it, so that it need not look up before a piece is done.
@@ -241,22 +247,22 @@ impl Journaled {
     }
 
     /// Writes down the rest of what was put aside, or waits until the thread has; durable on return.
-    fn finish(&mut self) -> Result<(), BackendError> {
+    fn finish(&mut self, can_wait: bool) -> Result<(), BackendError> {
         match self.take_back(true) {
             // There may be room by now.
             Err(BackendError::Full { .. }) => {}
             other => other?,
         }
         while self.aside.is_some() {
-            self.write_part(self.piece_bytes())?;
+            self.write_part(self.piece_bytes(), can_wait)?;
         }
         Ok(())
     }
 
     /// Writes down everything there is; durable on return.
-    fn write_down(&mut self) -> Result<(), BackendError> {
+    fn write_down(&mut self, can_wait: bool) -> Result<(), BackendError> {
         loop {
-            self.finish()?;
+            self.finish(can_wait)?;
             if self.overlay.bytes() == 0 {
                 return Ok(());
             }
@@ -315,7 +321,7 @@ impl Backend for Journaled {
 
     fn prepare(&mut self, batch: &Batch) -> Result<(), BackendError> {
         if self.goes_past(batch) {
-            return self.write_down();
+            return self.write_down(false);
         }
         let fits = self.fits(record_bytes(batch), Table::cost(batch));
         let moved = match self.pace {
@@ -324,17 +330,18 @@ impl Backend for Journaled {
                 if self.aside.as_ref().is_none_or(|aside| self.journal.position() < aside.due) {
                     break Ok(());
                 }
-                if let Err(error) = self.write_part(self.piece_bytes()) {
+                if let Err(error) = self.write_part(self.piece_bytes(), true) {
                     break Err(error);
                 }
             },
         };
         match moved {
-            // It stays in the journal, which has room for this batch.
-            Err(BackendError::Full { .. }) if fits => {}
+            // It stays in the journal, if that has room for this batch.
+            Err(BackendError::Full { .. }) => {}
             other => other?,
         }
         if !fits {
+            self.finish(false)?;
             self.turn()?;
         }
         Ok(())
@@ -377,12 +384,16 @@ impl Backend for Journaled {
     fn idle(&mut self) -> Result<(), BackendError> {
         match self.pace {
             Pace::Beside(_) => self.hand_over(),
-            Pace::InStep => self.write_part(self.part_bytes()),
+            Pace::InStep => self.write_part(self.part_bytes(), true),
         }
     }
 
+    fn leave(&mut self, bytes: u64) {
+        self.left.store(bytes, Ordering::Release);
+    }
+
     fn settle(&mut self) -> Result<(), BackendError> {
-        self.write_down()?;
+        self.write_down(true)?;
         if self.pieces() > self.told && self.journal.is_made() {
             // An empty batch, to say how often the tree was written to.
             self.append(&Batch::default())?;

@@ -204,6 +204,10 @@ pub trait Backend: Send {
         Ok(())
     }
 
+    /// Leaves so much room to others while work that was put off can wait: [`Backend::idle`] and [`Backend::settle`] then find the
+    /// disk full so much earlier.
+    fn leave(&mut self, _bytes: u64) {}
+
     /// Does all work that was put off, so that no room is kept for it.
     ///
     /// # Errors

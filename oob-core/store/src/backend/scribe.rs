@@ -122,7 +122,7 @@ fn gone() -> BackendError {
 
 fn write(descent: &mut Descent, part: usize, shared: &Shared) -> Result<bool, BackendError> {
     while !shared.is_stopped.load(Ordering::Relaxed) {
-        if descent.part(part)? == End::Table {
+        if descent.part(part, true)? == End::Table {
             return Ok(true);
         }
     }

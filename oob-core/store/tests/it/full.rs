@@ -102,7 +102,13 @@ fn a_disk_fills_up(more: u64) {
     for seq in 0..100 {
         store.delete(&bag(), seq);
         store.commit().unwrap_or_else(|error| panic!("deletion {seq}: {error}"));
+        // Nothing else takes it: neither what can wait, nor what asks for room, nor what is put.
+        store.idle().unwrap();
+        assert!(!store.has_room(100_000), "after {seq}");
     }
+    store.put(&bag(), end, b"x");
+    assert!(matches!(store.commit(), Err(StoreError::Full { .. })));
+    store.discard();
     store.delete_secret(b"session");
     store.commit().unwrap();
     store.idle().unwrap();

@@ -263,6 +263,44 @@ fn a_full_disk_takes_deletions_although_the_journal_cannot_be_written_down() {
     assert!(left.into_iter().map(|(seq, _)| seq).eq(5..10));
 }
 
+/// On a full disk what was put aside waits for as long as deletions have a place without that; only where they have none it is
+/// written down, with the room that was left for them.
+#[test]
+fn what_can_wait_leaves_the_room_that_deletions_need() {
+    let disk = CrashDisk::journaled();
+    let mut it = tree(&disk);
+    it.ready().unwrap();
+    let mut end = 0;
+    while !it.needs_idle() {
+        it.apply(&Batch::of([(key(end), Some(vec![1; 900]))])).unwrap();
+        it.sync().unwrap();
+        end += 1;
+        assert!(end < 100, "no half was full");
+    }
+    let room = 60_000;
+    disk.set_free(Some(room));
+    it.leave(room);
+    let beneath = || disk.bare_tree().reader().scan(&everything(), false, 100).unwrap().len();
+    let before = beneath();
+    assert!(matches!(it.idle(), Err(BackendError::Full { .. })));
+    assert!(matches!(it.settle(), Err(BackendError::Full { .. })));
+    let delete = |it: &mut Box<dyn Backend>, number: u64| {
+        it.room_beside(500).unwrap();
+        it.apply(&Batch::of([(key(number), None::<Vec<u8>>)])).unwrap();
+        it.sync().unwrap();
+        assert!(!it.needs_idle() || matches!(it.idle(), Err(BackendError::Full { .. })));
+    };
+    (0..10).for_each(|number| delete(&mut it, number));
+    assert_eq!(beneath(), before, "nothing had to be written down");
+    // More than the half in use has a place for, one sector each.
+    (0..30).for_each(|number| delete(&mut it, number % end));
+    assert!(beneath() > before, "now it had to");
+    // The control: what is left to nobody is used.
+    it.leave(0);
+    it.settle().unwrap();
+    assert_eq!(all(&*it).len(), 0);
+}
+
 /// A store made before there was a journal is opened, gets one, and can be cut off anywhere on the way.
 #[test]
 fn a_store_without_a_journal_gets_one() {
