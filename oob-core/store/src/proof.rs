@@ -531,7 +531,9 @@ mod tests {
             let proof = Arc::clone(&store.view.proof);
             // A check in the place of the real one, which finds something when the close has begun and looked for it.
             proof.stop();
-            store.walk.take().map(Walk::join);
+            if let Some(walk) = store.walk.take() {
+                walk.join();
+            }
             proof.stopped.store(false, Ordering::Relaxed);
             proof.complete.store(false, Ordering::Release);
             let late = Arc::clone(&proof);
