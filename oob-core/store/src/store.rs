@@ -270,8 +270,8 @@ impl Store {
                 || self.tree.needs_idle())
     }
 
-    /// Makes the destruction of replaced secrets durable, writes the checkpoint if it is due, and moves some of what is in
-    /// the journal on.
+    /// Makes the destruction of replaced secrets durable, writes the checkpoint if it is due, and has what is put aside of
+    /// the journal written down.
     ///
     /// # Errors
     /// When the disk refuses; the store has then stopped writing.
