@@ -107,5 +107,5 @@ fn records(parts: &Parts) -> Vec<Kv> {
 }
 
 fn write(parts: &mut Parts, writes: Vec<(Vec<u8>, Option<Vec<u8>>)>) {
-    parts.tree.apply(&Batch { writes }).expect("memory takes everything");
+    parts.tree.apply(&Batch::of(writes)).expect("memory takes everything");
 }

@@ -143,7 +143,7 @@ impl Moment {
             let Some(next) = next else {
                 return found
                     .into_iter()
-                    .map(|(key, stored)| Ok((seq(&key)?, self.view.open(bag, &key, &stored)?)))
+                    .map(|(key, stored)| Ok((seq(&key)?, self.view.open(bag, &key, stored)?)))
                     .collect();
             };
             from = next;

@@ -141,6 +141,7 @@ impl Store {
         if store.tree.room(RESERVE_BYTES / 4).is_ok() {
             reserve.renew(0);
         }
+        store.tree.leave(reserve.promised() / 4);
         store.reserve = Some(reserve);
         home.restrict()?;
         store.home = Some((home, lock));
@@ -238,7 +239,7 @@ fn make(
     let mark = Mark { store: ledger.store, number: 0 };
     let slots = Slots::create(parts.slots, keys.slot.clone(), mark, &mut *rng)?;
     parts.tree.ready()?;
-    parts.tree.apply(&Batch { writes: vec![ledger_record(&keys, ledger, &mut *rng)] })?;
+    parts.tree.apply(&Batch::of([ledger_record(&keys, ledger, &mut *rng)]))?;
     parts.tree.sync()?;
     let keys = Arc::new(keys);
     let place = ledger_place(&keys);
@@ -304,11 +305,11 @@ fn open_tree(home: &Home, reserve: &mut Reserve) -> Result<Journaled, StoreError
     Ok(journaled(&home.store())?)
 }
 
-/// Opens the tree in a folder with the journal in front of it.
+/// Opens the tree in a folder with the journal in front of it, and a thread that writes down what waits there once there is enough.
 fn journaled(store: &Path) -> Result<Journaled, BackendError> {
     let tree = SledTree::open(store)?;
     let journal = JournalFile::open(&Home::journal_in(store))?;
-    Journaled::open(Box::new(tree), Box::new(journal), JOURNAL_HALF_BYTES)
+    Ok(Journaled::open(Box::new(tree), Box::new(journal), JOURNAL_HALF_BYTES)?.with_thread())
 }
 
 /// Checks a store and gets it ready to write.

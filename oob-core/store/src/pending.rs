@@ -19,6 +19,9 @@ pub(crate) struct Pending {
     pub(crate) secrets: BTreeMap<Vec<u8>, Change>,
 }
 
+/// What every batch has beside its changes.
+const LEDGER_BYTES: u64 = 24 + 6 + 29 + 256 + 16 + 52;
+
 impl Pending {
     pub(crate) fn is_empty(&self) -> bool {
         self.records.is_empty() && self.secrets.is_empty()
@@ -43,9 +46,11 @@ impl Pending {
     /// Returns about how many bytes the batch has once sealed; never less than it has.
     pub(crate) fn bytes(&self) -> u64 {
         let changes = (self.records.len() + self.secrets.len()) as u64;
-        let values: u64 = self.values().map(|value| value.len() as u64).sum();
-        // Key, header, tag, length, name and padding of each.
-        values.saturating_add(changes.saturating_mul((24 + 29 + 16 + 4 + 256 + PAD_BYTES) as u64))
+        // Header, tag, length, name and padding of each.
+        let value = |value: &Zeroizing<Vec<u8>>| value.len() + 29 + 16 + 4 + 256 + PAD_BYTES;
+        let values: u64 = self.values().map(|it| value(it) as u64).sum();
+        // The key of each and both lengths; and the ledger, and what stands before a record of the journal.
+        values.saturating_add(changes.saturating_mul(24 + 6)).saturating_add(LEDGER_BYTES)
     }
 
     fn values(&self) -> impl Iterator<Item = &Zeroizing<Vec<u8>>> {

@@ -320,7 +320,7 @@ mod tests {
     /// Writes into the tree behind the store's back, and makes the keyring say that it was left so.
     fn alter(dir: &Path, writes: Vec<Write>) {
         let mut tree = SledTree::open(&dir.join("store")).unwrap();
-        tree.apply(&Batch { writes }).unwrap();
+        tree.apply(&Batch::of(writes)).unwrap();
         tree.sync().unwrap();
         tree.close();
         drop(tree);
@@ -513,6 +513,45 @@ mod tests {
                 true => copy_all(&path, &target),
                 false => drop(std::fs::copy(&path, &target).unwrap()),
             }
+        }
+    }
+
+    /// The check behind goes on until the tree is closed, and what it finds then is as bad as what it finds before: a mark of peace
+    /// on top would hide it from the next opening.
+    #[test]
+    fn damage_that_is_found_while_the_store_closes_leaves_no_mark_of_peace() {
+        let rest = |dir: &Path| {
+            let cells = FileCells::open(&dir.join("keyring")).unwrap();
+            Keyring::open(Box::new(cells), &passphrase()).unwrap().0.checkpoint.rest
+        };
+        for is_damaged in [true, false] {
+            let dir = tempdir().unwrap();
+            closed(dir.path());
+            let mut store = open(dir.path()).unwrap();
+            let proof = Arc::clone(&store.view.proof);
+            // A check in the place of the real one, which finds something when the close has begun and looked for it.
+            proof.stop();
+            if let Some(walk) = store.walk.take() {
+                walk.join();
+            }
+            proof.stopped.store(false, Ordering::Relaxed);
+            proof.complete.store(false, Ordering::Release);
+            let late = Arc::clone(&proof);
+            let walk = thread::spawn(move || {
+                while !late.stopped.load(Ordering::Relaxed) {
+                    thread::yield_now();
+                }
+                if is_damaged {
+                    late.lock().damage = Some("a part is gone".into());
+                }
+            });
+            store.walk = Some(Walk(Some(walk)));
+            let closed = store.close();
+            match is_damaged {
+                true => assert!(matches!(closed, Err(StoreError::Failed { .. })), "{closed:?}"),
+                false => closed.unwrap(),
+            }
+            assert_eq!(rest(dir.path()).is_none(), is_damaged);
         }
     }
 }

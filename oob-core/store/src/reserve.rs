@@ -17,13 +17,22 @@ use crate::limits::{RESERVE_BYTES, RESERVE_SPARE};
 pub(crate) struct Reserve {
     path: PathBuf,
     held: bool,
+    /// It was given back, and what is free may be some of it.
+    given: bool,
 }
 
 impl Reserve {
     /// Looks whether the reserve is there.
     pub(crate) fn find(path: PathBuf) -> Self {
-        let held = std::fs::metadata(&path).is_ok_and(|meta| meta.len() >= RESERVE_BYTES);
-        Self { path, held }
+        let len = std::fs::metadata(&path).map(|meta| meta.len());
+        let held = matches!(len, Ok(RESERVE_BYTES..));
+        Self { path, held, given: matches!(len, Ok(0)) }
+    }
+
+    /// Returns the bytes that are for deletions, and for nothing that can wait: all of it from when it is given back until there is
+    /// room for another.
+    pub(crate) fn promised(&self) -> u64 {
+        if self.given { RESERVE_BYTES } else { 0 }
     }
 
     /// Gives the room back; false if there is none to give.
@@ -36,6 +45,7 @@ impl Reserve {
             file.set_len(0)?;
             file.sync_all()
         });
+        self.given = true;
         match &spent {
             Ok(()) => tracing::warn!("disk is full: the reserve is given back for deletions"),
             Err(error) => tracing::warn!(%error, "the reserve cannot be given back"),
@@ -50,7 +60,7 @@ impl Reserve {
             return;
         }
         match take(&self.path) {
-            Ok(()) => self.held = true,
+            Ok(()) => (self.held, self.given) = (true, false),
             Err(error) => {
                 tracing::warn!(%error, "no reserve for deletions on a full disk");
                 // Half a reserve is not worth its room.

@@ -17,11 +17,13 @@ use crate::limits::PAD_BYTES;
 
 const VERSION: u8 = 1;
 const HEADER: usize = 1 + 4 + 24;
+const TAG: usize = 16;
 
 /// The slot number that means the value key itself.
 pub(crate) const NO_SLOT: u32 = 0;
 
 /// Seals the parts of a value, one after the other, for one place.
+#[expect(clippy::expect_used, reason = "only buffers of 2^38 bytes and more are refused")]
 pub(crate) fn seal(
     rng: &mut dyn CryptoRng,
     key: &Key,
@@ -33,19 +35,22 @@ pub(crate) fn seal(
     rng.fill_bytes(&mut nonce);
     let len: usize = parts.iter().map(|part| part.len()).sum();
     let padded = (4 + len).next_multiple_of(PAD_BYTES);
-    let mut out = Vec::with_capacity(HEADER + padded + 16);
-    let mut plain = Zeroizing::new(Vec::with_capacity(padded + 16));
-    // Values are at most VALUE_BYTES long, which the commit checked.
-    plain.extend_from_slice(&u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes());
-    for part in parts {
-        plain.extend_from_slice(part);
-    }
-    plain.resize(padded, 0);
-    seal_raw(key, &nonce, place, &mut plain);
+    // All of it has its place, so that nothing in the clear is left behind where it was.
+    let mut out = Vec::with_capacity(HEADER + padded + TAG);
     out.push(VERSION);
     out.extend_from_slice(&slot.to_be_bytes());
     out.extend_from_slice(&nonce);
-    out.extend_from_slice(&plain);
+    // Values are at most VALUE_BYTES long, which the commit checked.
+    out.extend_from_slice(&u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes());
+    for part in parts {
+        out.extend_from_slice(part);
+    }
+    out.resize(HEADER + padded, 0);
+    let plain = out.get_mut(HEADER..).unwrap_or_default();
+    let tag = XChaCha20Poly1305::new((&**key).into())
+        .encrypt_inout_detached(&XNonce::from(nonce), place, plain.into())
+        .expect("short buffer");
+    out.extend_from_slice(&tag);
     out
 }
 
@@ -60,18 +65,31 @@ pub(crate) fn open(
     place: &Address,
     stored: &[u8],
 ) -> Result<Zeroizing<Vec<u8>>, StoreError> {
-    let (_, nonce, sealed) = split(stored)?;
-    let mut plain = Zeroizing::new(sealed.to_vec());
-    open_raw(key, nonce, place, &mut plain)
-        .ok_or_else(|| StoreError::damaged("a record does not open under its key"))?;
-    let unpadded = plain.split_first_chunk::<4>().and_then(|(len, rest)| {
-        let len = usize::try_from(u32::from_be_bytes(*len)).ok()?;
-        rest.get(..len).map(<[u8]>::len)
+    open_in_place(key, place, stored.to_vec())
+}
+
+/// Opens a stored value where it lies.
+pub(crate) fn open_in_place(
+    key: &Key,
+    place: &Address,
+    stored: Vec<u8>,
+) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+    let (_, nonce, _) = split(&stored)?;
+    let nonce = XNonce::from(*nonce);
+    let mut stored = Zeroizing::new(stored);
+    let sealed = stored.get_mut(HEADER..).unwrap_or_default();
+    let opened = sealed.split_last_chunk_mut::<TAG>().and_then(|(body, tag)| {
+        let cipher = XChaCha20Poly1305::new((&**key).into());
+        cipher.decrypt_inout_detached(&nonce, place, (&mut *body).into(), (&*tag).into()).ok()?;
+        let (len, rest) = body.split_first_chunk::<4>()?;
+        Some(rest.get(..usize::try_from(u32::from_be_bytes(*len)).ok()?).map(<[u8]>::len))
     });
-    let len = unpadded.ok_or_else(|| StoreError::damaged("a record is shorter than it says"))?;
-    plain.drain(..4);
-    plain.truncate(len);
-    Ok(plain)
+    let len = opened
+        .ok_or_else(|| StoreError::damaged("a record does not open under its key"))?
+        .ok_or_else(|| StoreError::damaged("a record is shorter than it says"))?;
+    stored.truncate(HEADER + 4 + len);
+    stored.drain(..HEADER + 4);
+    Ok(stored)
 }
 
 fn split(stored: &[u8]) -> Result<(u32, &[u8; 24], &[u8]), StoreError> {

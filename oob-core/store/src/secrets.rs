@@ -78,7 +78,7 @@ impl Directory {
             let old = self.slot(name);
             let Some(value) = change else {
                 if let Some(slot) = old {
-                    batch.writes.push((address(prefix, pair_of(slot).into()).to_vec(), None));
+                    batch.writes.push(((&address(prefix, pair_of(slot).into())).into(), None));
                     moves.push(Move { name: name.clone(), old, new: None });
                 }
                 continue;
@@ -94,7 +94,7 @@ impl Directory {
             // Names are at most NAME_BYTES long, which the commit checked.
             let len = u16::try_from(name.len()).unwrap_or(u16::MAX).to_be_bytes();
             let sealed = seal(rng, key, new, &place, &[&len, name, value]);
-            batch.writes.push((place.to_vec(), Some(sealed)));
+            batch.writes.push(((&place).into(), Some(sealed.into())));
             moves.push(Move { name: name.clone(), old, new: Some(new) });
         }
         Ok(moves)

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
-use crate::backend::{Backend, BackendError, Batch};
+use crate::backend::{Backend, BackendError, Batch, Write};
 use crate::bag::{Bag, KeyClass, Order};
 use crate::error::StoreError;
 use crate::home::{Home, Lock};
@@ -143,7 +143,7 @@ impl Store {
             .into_iter()
             .map(|(key, found)| {
                 let value = match found {
-                    Found::Stored(stored) => self.view.open(bag, &key, &stored)?,
+                    Found::Stored(stored) => self.view.open(bag, &key, stored)?,
                     Found::Pending(value) => value.to_vec(),
                 };
                 Ok((seq(&key)?, value))
@@ -237,7 +237,7 @@ impl Store {
     /// Says whether a batch of so many bytes would have room now. What waits in the journal is written down first if it takes that
     /// room; else this costs a question to the file system.
     pub fn has_room(&mut self, bytes: u64) -> bool {
-        self.failed.is_none() && self.settled_room(bytes).is_ok()
+        self.failed.is_none() && self.settled_room(bytes.saturating_add(self.promised())).is_ok()
     }
 
     /// Forgets the pending batch.
@@ -270,8 +270,8 @@ impl Store {
                 || self.tree.needs_idle())
     }
 
-    /// Makes the destruction of replaced secrets durable, writes the checkpoint if it is due, and moves some of what is in
-    /// the journal on.
+    /// Makes the destruction of replaced secrets durable, writes the checkpoint if it is due, and has what is put aside of
+    /// the journal written down.
     ///
     /// # Errors
     /// When the disk refuses; the store has then stopped writing.
@@ -361,14 +361,22 @@ impl Store {
         if self.pending.only_deletes() && self.tree.room(bytes).is_err() {
             return self.room_to_delete(bytes);
         }
-        self.settled_room(bytes)?;
+        if !self.pending.only_deletes() {
+            self.settled_room(bytes.saturating_add(self.promised()))?;
+        }
         // Four times the bytes of a batch are promised to it, and to what waits in the journal.
         if let Some(reserve) = &mut self.reserve
             && self.tree.room(bytes.saturating_add(RESERVE_BYTES / 4)).is_ok()
         {
             reserve.renew(bytes.saturating_mul(4));
+            self.tree.leave(self.promised());
         }
         Ok(())
+    }
+
+    /// Returns how large a batch could be written into the room that is for deletions alone: four times its bytes are asked for.
+    fn promised(&self) -> u64 {
+        self.reserve.as_ref().map_or(0, Reserve::promised) / 4
     }
 
     /// Asks for room on a full disk for a batch that only deletes. It may have the reserve, and what waits in the journal stays there as
@@ -378,10 +386,15 @@ impl Store {
             return Ok(());
         }
         let is_given = self.reserve.as_mut().is_some_and(Reserve::spend);
+        self.tree.leave(self.promised());
         if is_given && self.tree.room_beside(bytes).is_ok() {
             return Ok(());
         }
-        self.settled_room(bytes)
+        // Nothing can wait any more: what is written down now makes a place for it.
+        self.tree.leave(0);
+        let settled = self.settled_room(bytes);
+        self.tree.leave(self.promised());
+        settled
     }
 
     /// Asks for room, and once more when no room is kept any longer for what the tree had put off.
@@ -424,7 +437,7 @@ impl Store {
             let sealed = change
                 .as_ref()
                 .map(|value| seal(&mut *self.rng, keys.value(*class), NO_SLOT, place, &[value]));
-            batch.writes.push((place.to_vec(), sealed));
+            batch.writes.push((place.into(), sealed.map(Into::into)));
         }
         let mut ledger = self.ledger;
         ledger.number = ledger.number.saturating_add(1);
@@ -566,15 +579,11 @@ impl Store {
 }
 
 /// Returns the record that says what the tree must hold. It has the carry keys, for commits while locked.
-pub(crate) fn ledger_record(
-    keys: &Keys,
-    ledger: Ledger,
-    rng: &mut dyn CryptoRng,
-) -> (Vec<u8>, Option<Vec<u8>>) {
+pub(crate) fn ledger_record(keys: &Keys, ledger: Ledger, rng: &mut dyn CryptoRng) -> Write {
     let place = address(&keys.own_prefix(LEDGER), 0);
     let key = keys.value(KeyClass::Carry);
     let sealed = seal(rng, key, NO_SLOT, &place, &[&ledger.to_bytes()]);
-    (place.to_vec(), Some(sealed))
+    ((&place).into(), Some(sealed.into()))
 }
 
 impl Drop for Store {

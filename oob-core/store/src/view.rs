@@ -9,7 +9,7 @@ use crate::bag::{Bag, Order};
 use crate::error::StoreError;
 use crate::keys::{Keys, Prefix, address, seq_of};
 use crate::proof::Proof;
-use crate::seal::{NO_SLOT, open, slot_of};
+use crate::seal::{NO_SLOT, open_in_place, slot_of};
 
 /// A read-only look at the committed records of a store: cheap to clone, usable from any thread, never waiting for a
 /// commit to reach the disk.
@@ -37,7 +37,7 @@ impl View {
     pub fn get(&self, bag: &Bag, seq: u64) -> Result<Option<Vec<u8>>, StoreError> {
         let key = address(&self.keys.prefix(bag), seq);
         self.proof.check(&key)?;
-        self.reader.get(&key)?.map(|stored| self.open(bag, &key, &stored)).transpose()
+        self.reader.get(&key)?.map(|stored| self.open(bag, &key, stored)).transpose()
     }
 
     /// Returns up to `limit` committed records of a bag, with their sequence numbers, starting at the end of the range
@@ -57,7 +57,7 @@ impl View {
         let found = self.reader.scan(&range, order == Order::Descending, limit)?;
         found
             .into_iter()
-            .map(|(key, stored)| Ok((seq(&key)?, self.open(bag, &key, &stored)?)))
+            .map(|(key, stored)| Ok((seq(&key)?, self.open(bag, &key, stored)?)))
             .collect()
     }
 
@@ -73,12 +73,17 @@ impl View {
     }
 
     /// Opens a stored value of a bag.
-    pub(crate) fn open(&self, bag: &Bag, key: &[u8], stored: &[u8]) -> Result<Vec<u8>, StoreError> {
+    pub(crate) fn open(
+        &self,
+        bag: &Bag,
+        key: &[u8],
+        stored: Vec<u8>,
+    ) -> Result<Vec<u8>, StoreError> {
         let key = key.try_into().map_err(|_| StoreError::damaged("a key has the wrong length"))?;
-        if slot_of(stored)? != NO_SLOT {
+        if slot_of(&stored)? != NO_SLOT {
             return Err(StoreError::damaged("a record names a key slot it cannot have"));
         }
-        let mut plain = open(self.keys.value(bag.class), &key, stored)?;
+        let mut plain = open_in_place(self.keys.value(bag.class), &key, stored)?;
         Ok(std::mem::take(&mut *plain))
     }
 }

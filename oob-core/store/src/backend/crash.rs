@@ -1,6 +1,7 @@
 //! A disk in memory that can lose its power, for tests: everything synced stays, of everything else some is lost.
 //!
-//! Of the tree's batches a prefix survives, whole batches only, which is what an atomic log promises. Of the writes to
+//! Of the tree's batches a prefix survives, whole batches only but for those that were laid down, which is what an atomic log
+//! promises. Of the writes to
 //! a file in place any may survive, in any order, and one may be torn.
 
 use std::io;
@@ -9,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rand_core::Rng;
 
 use super::memory::{MemoryTree, Records, overwrite, write};
-use super::{Backend, BackendError, Batch, Cells, Journaled, Parts, Reader};
+use super::{Backend, BackendError, Batch, Cells, Gauge, Journaled, Parts, Reader, Write};
 
 /// A disk whose power can be cut; clones are the same disk.
 #[derive(Clone, Default)]
@@ -227,23 +228,37 @@ impl Disk {
     }
 }
 
+impl Gauge for CrashDisk {
+    fn room(&self, bytes: u64) -> Result<(), BackendError> {
+        match self.lock().free {
+            Some(free) if free < bytes => Err(BackendError::Full { free, needed: bytes }),
+            _ => Ok(()),
+        }
+    }
+}
+
 struct CrashTree {
     disk: CrashDisk,
     live: MemoryTree,
 }
 
 impl Backend for CrashTree {
-    fn room(&self, bytes: u64) -> Result<(), BackendError> {
-        match self.disk.lock().free {
-            Some(free) if free < bytes => Err(BackendError::Full { free, needed: bytes }),
-            _ => Ok(()),
-        }
+    fn gauge(&self) -> Arc<dyn Gauge> {
+        Arc::new(self.disk.clone())
     }
 
     fn apply(&mut self, batch: &Batch) -> Result<(), BackendError> {
         let mut disk = self.disk.lock();
         disk.step()?;
         disk.batches.push(batch.clone());
+        self.live.apply(batch)
+    }
+
+    fn lay(&mut self, batch: &Batch) -> Result<(), BackendError> {
+        let mut disk = self.disk.lock();
+        disk.step()?;
+        let one = |write: &Write| Batch { writes: vec![write.clone()] };
+        disk.batches.extend(batch.writes.iter().map(one));
         self.live.apply(batch)
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::{Backend, BackendError, Batch, Cells, KeyRange, Kv, Parts, Reader};
+use super::{Backend, BackendError, Batch, Boundless, Cells, Gauge, KeyRange, Kv, Parts, Reader};
 
 /// Records of a tree that has no disk.
 pub(crate) type Records = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -28,15 +28,15 @@ impl MemoryTree {
 pub(crate) fn write(records: &mut Records, batch: &Batch) {
     for (key, value) in &batch.writes {
         match value {
-            Some(value) => records.insert(key.clone(), value.clone()),
-            None => records.remove(key),
+            Some(value) => records.insert(key.to_vec(), value.to_vec()),
+            None => records.remove(&**key),
         };
     }
 }
 
 impl Backend for MemoryTree {
-    fn room(&self, _bytes: u64) -> Result<(), BackendError> {
-        Ok(())
+    fn gauge(&self) -> Arc<dyn Gauge> {
+        Arc::new(Boundless)
     }
 
     fn apply(&mut self, batch: &Batch) -> Result<(), BackendError> {

@@ -9,7 +9,13 @@ mod memory;
 mod overlay;
 mod sled_tree;
 
-// Above journal and overlay, which it is made of.
+// Above journal and overlay, of which they have what is to be written down.
+mod descent;
+
+// Above descent, which it does.
+mod scribe;
+
+// Above all of these, of which it is made.
 mod journaled;
 
 // Above memory and journaled, which it is made of.
@@ -37,17 +43,33 @@ pub struct KeyRange {
     pub last: Vec<u8>,
 }
 
-/// Writes that happen together or not at all; `None` removes the key.
+/// Bytes that many hold and nobody changes. sled's own, so that what lies in the table is not copied on its way there.
+pub type Bytes = sled::IVec;
+
+/// A key and its new value; `None` removes the key.
+pub type Write = (Bytes, Option<Bytes>);
+
+/// Writes that happen together or not at all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {
-    /// Each key once, with its new value.
-    pub writes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// Each key once.
+    pub writes: Vec<Write>,
 }
 
 impl Batch {
+    /// Makes a batch of keys and values, each key once.
+    pub fn of<K, V>(writes: impl IntoIterator<Item = (K, Option<V>)>) -> Self
+    where
+        K: Into<Bytes>,
+        V: Into<Bytes>,
+    {
+        let into = |(key, value): (K, Option<V>)| (key.into(), value.map(Into::into));
+        Self { writes: writes.into_iter().map(into).collect() }
+    }
+
     /// Returns the bytes of all keys and values.
     pub fn bytes(&self) -> u64 {
-        self.writes.iter().map(|(k, v)| (k.len() + v.as_ref().map_or(0, Vec::len)) as u64).sum()
+        self.writes.iter().map(|(k, v)| (k.len() + v.as_ref().map_or(0, |v| v.len())) as u64).sum()
     }
 }
 
@@ -89,13 +111,37 @@ pub trait Reader: Send + Sync {
     fn scan(&self, range: &KeyRange, reverse: bool, limit: usize) -> Result<Vec<Kv>, BackendError>;
 }
 
-/// An ordered tree with atomic batches and a durable sync.
-pub trait Backend: Send {
-    /// Refuses if a batch of so many bytes might not fit. Called before anything of it is written.
+/// How much room there is on the disk of a tree, asked from any thread.
+pub trait Gauge: Send + Sync {
+    /// Refuses if a batch of so many bytes might not fit.
     ///
     /// # Errors
     /// [`BackendError::Full`].
     fn room(&self, bytes: u64) -> Result<(), BackendError>;
+}
+
+/// A disk without an end.
+#[derive(Debug, Clone, Copy)]
+pub struct Boundless;
+
+impl Gauge for Boundless {
+    fn room(&self, _bytes: u64) -> Result<(), BackendError> {
+        Ok(())
+    }
+}
+
+/// An ordered tree with atomic batches and a durable sync.
+pub trait Backend: Send {
+    /// Returns what asks for room on its disk, whoever has the tree meanwhile.
+    fn gauge(&self) -> Arc<dyn Gauge>;
+
+    /// Refuses if a batch of so many bytes might not fit. Called before anything of it is written.
+    ///
+    /// # Errors
+    /// [`BackendError::Full`].
+    fn room(&self, bytes: u64) -> Result<(), BackendError> {
+        self.gauge().room(bytes)
+    }
 
     /// As [`Backend::room`], for a batch that frees room: where it has a place without, no room is asked for what was put off.
     ///
@@ -129,6 +175,15 @@ pub trait Backend: Send {
     /// After any error the tree may hold the batch or not, and must be opened again.
     fn apply(&mut self, batch: &Batch) -> Result<(), BackendError>;
 
+    /// Writes a batch piece by piece, in its order: readers may see some of it, and of what is not synced any first part may survive.
+    /// For what lies durably elsewhere until it is synced here; costs less than a batch that is whole.
+    ///
+    /// # Errors
+    /// As [`Backend::apply`].
+    fn lay(&mut self, batch: &Batch) -> Result<(), BackendError> {
+        self.apply(batch)
+    }
+
     /// Returns when everything applied so far would survive a power cut.
     ///
     /// # Errors
@@ -148,6 +203,10 @@ pub trait Backend: Send {
     fn idle(&mut self) -> Result<(), BackendError> {
         Ok(())
     }
+
+    /// Leaves so much room to others while work that was put off can wait: [`Backend::idle`] and [`Backend::settle`] then find the
+    /// disk full so much earlier.
+    fn leave(&mut self, _bytes: u64) {}
 
     /// Does all work that was put off, so that no room is kept for it.
     ///

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::{BackendError, Batch, KeyRange, Kv, Reader};
+use super::{BackendError, Batch, Bytes, KeyRange, Kv, Reader, Write};
 
 /// What one write costs in memory beside its bytes, counted against the bound of a table.
 const ENTRY_BYTES: usize = 96;
@@ -13,12 +13,12 @@ const ENTRY_BYTES: usize = 96;
 const CHUNK: usize = 4096;
 
 /// A value, or that there is none.
-type Entry = Option<Arc<[u8]>>;
+type Entry = Option<Bytes>;
 
 /// The newest values of some keys; `None` hides what lies beneath. Nobody ever copies a table.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    entries: BTreeMap<Vec<u8>, Entry>,
+    entries: BTreeMap<Bytes, Entry>,
     /// Bytes written into it, those written over included: what the tree beneath may need for it at worst.
     bytes: usize,
 }
@@ -31,8 +31,8 @@ impl Table {
 
     /// Returns what these writes will add to [`Self::bytes`].
     pub(super) fn cost(batch: &Batch) -> usize {
-        let write = |(key, value): &(Vec<u8>, Option<Vec<u8>>)| {
-            ENTRY_BYTES + key.len() + value.as_ref().map_or(0, Vec::len)
+        let write = |(key, value): &Write| {
+            ENTRY_BYTES + key.len() + value.as_ref().map_or(0, |value| value.len())
         };
         batch.writes.iter().map(write).sum()
     }
@@ -40,7 +40,7 @@ impl Table {
     fn write(&mut self, batch: &Batch) {
         self.bytes = self.bytes.saturating_add(Self::cost(batch));
         for (key, value) in &batch.writes {
-            self.entries.insert(key.clone(), value.as_deref().map(Arc::from));
+            self.entries.insert(key.clone(), value.clone());
         }
     }
 
@@ -70,16 +70,15 @@ impl Table {
             if taken >= bytes {
                 return (batch, false);
             }
-            let value = value.as_ref().map(|value| value.to_vec());
-            taken = taken.saturating_add(key.len() + value.as_ref().map_or(0, Vec::len));
-            batch.writes.push((key.clone(), value));
+            taken = taken.saturating_add(key.len() + value.as_ref().map_or(0, |value| value.len()));
+            batch.writes.push((key.clone(), value.clone()));
         }
         (batch, true)
     }
 }
 
 /// What a scan takes along of a table.
-type Held = (Vec<u8>, Entry);
+type Held = (Bytes, Entry);
 
 /// The table that is written to, and the one that is on its way to the tree beneath. Readers have the lock while they look into
 /// tables in memory, never while they read the tree.
@@ -214,12 +213,12 @@ impl Layer {
     }
 
     fn key(&self) -> Option<&[u8]> {
-        self.next.as_ref().map(|(key, _)| key.as_slice())
+        self.next.as_ref().map(|(key, _)| &**key)
     }
 
     /// Returns what this layer says of the key, if it is its next.
     fn take(&mut self, key: &[u8]) -> Option<Entry> {
-        let (_, value) = self.next.take_if(|(next, _)| next.as_slice() == key)?;
+        let (_, value) = self.next.take_if(|(next, _)| **next == *key)?;
         self.next = self.rest.next();
         Some(value)
     }
@@ -296,7 +295,7 @@ mod tests {
     use super::*;
 
     fn put(number: u16, value: Option<&[u8]>) -> Batch {
-        Batch { writes: vec![(number.to_be_bytes().to_vec(), value.map(<[u8]>::to_vec))] }
+        Batch::of([(number.to_be_bytes().to_vec(), value.map(<[u8]>::to_vec))])
     }
 
     fn range() -> KeyRange {

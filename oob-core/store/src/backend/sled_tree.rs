@@ -16,7 +16,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Backend, BackendError, Batch, KeyRange, Kv, Reader};
+use super::{Backend, BackendError, Batch, Gauge, KeyRange, Kv, Reader};
 use crate::limits::FREE_BYTES;
 
 /// sled's page cache. Half of what was measured to serve a million records well, for laptops that do other things.
@@ -38,8 +38,16 @@ pub struct SledTree {
     blobs: BTreeSet<OsString>,
 }
 
+/// Records laid down at a time. Whoever reads waits for so many at most: some tens of microseconds.
+const SLICE: usize = 8;
+
+/// The database, for many to read. Nobody reads while records are laid down, so that no scan meets a page that is being divided;
+/// sled itself sees to that for whole batches.
 #[derive(Clone)]
-struct Handle(Arc<RwLock<Option<sled::Db>>>);
+struct Handle {
+    db: Arc<RwLock<Option<sled::Db>>>,
+    laying: Arc<RwLock<()>>,
+}
 
 impl SledTree {
     /// Opens the database in a folder, making it if the folder is empty.
@@ -50,7 +58,7 @@ impl SledTree {
         let db = open_sled(folder)?;
         let file = File::open(folder.join("db"))?;
         let mut tree = Self {
-            db: Handle(Arc::new(RwLock::new(Some(db)))),
+            db: Handle { db: Arc::new(RwLock::new(Some(db))), laying: Arc::default() },
             file,
             folder: folder.to_path_buf(),
             blobs: BTreeSet::new(),
@@ -133,32 +141,69 @@ fn translate(error: sled::Error) -> BackendError {
 
 impl Handle {
     fn with<T>(&self, act: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T, BackendError> {
-        let db = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
         let db = db.as_ref().ok_or(BackendError::Closed)?;
         catch_unwind(AssertUnwindSafe(|| act(db)))
             .map_err(|_| BackendError::Damaged("sled gave up on its files".into()))?
             .map_err(translate)
     }
+
+    /// As [`Self::with`], while nobody lays records down.
+    fn read<T>(&self, act: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T, BackendError> {
+        let _laying = self.laying.read().unwrap_or_else(PoisonError::into_inner);
+        self.with(act)
+    }
+
+    /// As [`Self::with`], while nobody reads.
+    fn lay<T>(&self, act: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T, BackendError> {
+        let _laying = self.laying.write().unwrap_or_else(PoisonError::into_inner);
+        self.with(act)
+    }
 }
 
-impl Backend for SledTree {
+/// The file system of a folder.
+struct Ground(PathBuf);
+
+impl Gauge for Ground {
     fn room(&self, bytes: u64) -> Result<(), BackendError> {
         // A full disk in the middle of a batch leaves sled unusable until it is opened again, so it is not let get there.
-        let free = free_bytes(&self.folder)?;
+        let free = free_bytes(&self.0)?;
         // Each value may be written again with its whole node; a node is a few values.
         let needed = bytes.saturating_mul(4).saturating_add(FREE_BYTES);
         if free < needed { Err(BackendError::Full { free, needed }) } else { Ok(()) }
+    }
+}
+
+impl Backend for SledTree {
+    fn gauge(&self) -> Arc<dyn Gauge> {
+        Arc::new(Ground(self.folder.clone()))
     }
 
     fn apply(&mut self, batch: &Batch) -> Result<(), BackendError> {
         let mut sled_batch = sled::Batch::default();
         for (key, value) in &batch.writes {
             match value {
-                Some(value) => sled_batch.insert(key.as_slice(), value.as_slice()),
-                None => sled_batch.remove(key.as_slice()),
+                Some(value) => sled_batch.insert(key, value),
+                None => sled_batch.remove(key),
             }
         }
         self.db.with(|db| db.apply_batch(sled_batch))
+    }
+
+    fn lay(&mut self, batch: &Batch) -> Result<(), BackendError> {
+        // A batch of sled's costs two writes of its log more, and each of these wakes all of its threads.
+        for slice in batch.writes.chunks(SLICE) {
+            self.db.lay(|db| {
+                for (key, value) in slice {
+                    match value {
+                        Some(value) => db.insert(key, value)?,
+                        None => db.remove(key)?,
+                    };
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
     }
 
     fn sync(&mut self) -> Result<(), BackendError> {
@@ -176,7 +221,7 @@ impl Backend for SledTree {
     }
 
     fn close(&mut self) {
-        let db = self.db.0.write().unwrap_or_else(PoisonError::into_inner).take();
+        let db = self.db.db.write().unwrap_or_else(PoisonError::into_inner).take();
         let Some(db) = db else { return };
         // sled writes and syncs once more as it goes. On a disk that has failed it panics there, or waits for ever.
         let (gone, end) = sync_channel(1);
@@ -200,14 +245,14 @@ impl Drop for SledTree {
 
 impl Reader for Handle {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, BackendError> {
-        Ok(self.with(|db| db.get(key))?.map(|value| value.to_vec()))
+        Ok(self.read(|db| db.get(key))?.map(|value| value.to_vec()))
     }
 
     fn scan(&self, range: &KeyRange, reverse: bool, limit: usize) -> Result<Vec<Kv>, BackendError> {
         if range.first > range.last {
             return Ok(Vec::new());
         }
-        self.with(|db| {
+        self.read(|db| {
             let found = db.range(range.first.as_slice()..=range.last.as_slice());
             let plain = |kv: sled::Result<(sled::IVec, sled::IVec)>| {
                 kv.map(|(key, value)| (key.to_vec(), value.to_vec()))
@@ -226,7 +271,7 @@ mod tests {
     use super::*;
 
     fn batch(value: &[u8]) -> Batch {
-        Batch { writes: vec![(b"key".to_vec(), Some(value.to_vec()))] }
+        Batch::of([(b"key".to_vec(), Some(value.to_vec()))])
     }
 
     /// sled's flush alone loses data in a power cut. A pipe cannot be synced, so with one in the place of the file a

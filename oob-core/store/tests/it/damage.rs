@@ -263,7 +263,7 @@ fn each_single_record_is_missed_and_each_older_one_noticed() {
         for value in [None, Some(older)] {
             let image = disk.image();
             let mut parts = image.parts();
-            parts.tree.apply(&Batch { writes: vec![(key.clone(), value)] }).unwrap();
+            parts.tree.apply(&Batch::of([(key.clone(), value)])).unwrap();
             drop(parts);
             let error = on(&image, 2).unwrap_err();
             assert!(
@@ -275,7 +275,7 @@ fn each_single_record_is_missed_and_each_older_one_noticed() {
     // And one too many.
     let image = disk.image();
     let writes = vec![(vec![7; 24], Some(vec![7; 100]))];
-    image.parts().tree.apply(&Batch { writes }).unwrap();
+    image.parts().tree.apply(&Batch::of(writes)).unwrap();
     assert!(matches!(on(&image, 2).unwrap_err(), StoreError::Damaged { .. }));
     on(&disk, 2).unwrap();
 }

@@ -216,8 +216,8 @@ fn nothing_in_the_folder_can_be_read() {
     // The control: the same values in a bare tree are found by the same search.
     let clear = tempdir().unwrap();
     let mut tree = oob_store::backend::SledTree::open(&clear.path().join("store")).unwrap();
-    let writes = markers.iter().map(|m| (m.to_vec(), Some(m.to_vec()))).collect();
-    oob_store::backend::Backend::apply(&mut tree, &oob_store::backend::Batch { writes }).unwrap();
+    let writes = markers.iter().map(|m| (m.to_vec(), Some(m.to_vec())));
+    oob_store::backend::Backend::apply(&mut tree, &oob_store::backend::Batch::of(writes)).unwrap();
     oob_store::backend::Backend::sync(&mut tree).unwrap();
     assert!(found(clear.path()) >= markers.len());
 }

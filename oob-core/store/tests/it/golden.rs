@@ -28,7 +28,7 @@ fn disk_of(fixture: &str) -> CrashDisk {
         match words[0] {
             "keyring" => keyring.write(words[1].parse().unwrap(), &bytes(2)).unwrap(),
             "slots" => slots.write(words[1].parse().unwrap(), &bytes(2)).unwrap(),
-            "record" => batch.writes.push((bytes(1), Some(bytes(2)))),
+            "record" => batch.writes.push((bytes(1).into(), Some(bytes(2).into()))),
             other => panic!("{other}"),
         }
     }

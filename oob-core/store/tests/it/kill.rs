@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::Rng;
 use tempfile::tempdir;
 
-use crate::writer::{Kind, Known, Load, Told, Writer};
+use crate::writer::{Kind, Known, Load, Told, Writer, open_kind};
 use crate::{create, heavy, open, rng};
 
 /// Commits before a kill, at most.
@@ -68,6 +68,36 @@ fn nothing_acknowledged_is_lost_to_kill_9() {
         "{rounds} kills, {} commits acknowledged, none lost; {opening} while opening, {between} in the middle of a commit; \
          looked at {looked} times, {finished} times the commit under way was there",
         told.acknowledged
+    );
+    assert!(between * 3 > rounds, "the kills hit nothing: {between} of {rounds}");
+}
+
+/// With a journal so short that the thread is nearly always at work: most kills meet it in the middle of a write.
+#[test]
+fn kills_while_the_thread_writes_lose_nothing() {
+    let rounds = if heavy() { 100 } else { 10 };
+    let base = tempdir().unwrap();
+    open_kind(base.path(), Kind::Journal).unwrap().close().unwrap();
+    let mut random = rng(12);
+    let mut known = Known::nothing(Kind::Journal.load());
+    let mut between = 0;
+    for number in 0..rounds {
+        let told = round(base.path(), Kind::Journal, known.number, &mut random);
+        assert_eq!(told.failed, None, "round {number}");
+        between += u32::from(told.is_between());
+        let store = open_kind(base.path(), Kind::Journal).unwrap();
+        let found = store.commit_number();
+        assert!(
+            (told.acknowledged..=told.begun.max(told.acknowledged)).contains(&found),
+            "{told:?}"
+        );
+        known.advance(found);
+        known.difference(&store).unwrap_or_else(|what| panic!("round {number}: {what}"));
+        drop(store);
+    }
+    eprintln!(
+        "{rounds} kills, {} commits, none lost; {between} in the middle of one",
+        known.number
     );
     assert!(between * 3 > rounds, "the kills hit nothing: {between} of {rounds}");
 }

@@ -14,6 +14,7 @@ mod moment;
 mod parsing;
 mod recovery;
 mod rot;
+mod scribe;
 mod writer;
 
 use std::collections::BTreeMap;

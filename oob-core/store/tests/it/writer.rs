@@ -15,8 +15,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use oob_store::backend::{
-    Backend, BackendError, Batch, Cells, FileCells, JournalFile, Journaled, KeyRange, Kv, Parts,
-    Reader, SledTree,
+    Backend, BackendError, Batch, Boundless, Cells, FileCells, Gauge, JournalFile, Journaled,
+    KeyRange, Kv, Parts, Reader, SledTree,
 };
 use oob_store::{Area, Bag, Order, Store, StoreError};
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -133,7 +133,7 @@ pub(crate) fn open_kind(dir: &Path, kind: Kind) -> Result<Store, StoreError> {
                         Kind::UnsyncedJournal => Box::new(Lazy(file)),
                         _ => Box::new(file),
                     };
-                    Box::new(Journaled::open(tree, file, 32 << 10)?)
+                    Box::new(Journaled::open(tree, file, 32 << 10)?.with_thread())
                 }
             };
             let (slots, keyring) = (Box::new(cells("slots")), Box::new(cells("keyring")));
@@ -178,16 +178,16 @@ fn sled_error(error: sled::Error) -> BackendError {
 }
 
 impl Backend for Unsynced {
-    fn room(&self, _bytes: u64) -> Result<(), BackendError> {
-        Ok(())
+    fn gauge(&self) -> Arc<dyn Gauge> {
+        Arc::new(Boundless)
     }
 
     fn apply(&mut self, batch: &Batch) -> Result<(), BackendError> {
         let mut all = sled::Batch::default();
         for (key, value) in &batch.writes {
             match value {
-                Some(value) => all.insert(key.as_slice(), value.as_slice()),
-                None => all.remove(key.as_slice()),
+                Some(value) => all.insert(key, value),
+                None => all.remove(key),
             }
         }
         self.0.0.apply_batch(all).map_err(sled_error)
