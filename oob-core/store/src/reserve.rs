@@ -63,8 +63,11 @@ impl Reserve {
             Ok(()) => (self.held, self.given) = (true, false),
             Err(error) => {
                 tracing::warn!(%error, "no reserve for deletions on a full disk");
-                // Half a reserve is not worth its room.
-                let _ = File::create(&self.path);
+                // Half a reserve is not worth its room; an empty one is one that was given back.
+                let _ = match self.given {
+                    true => File::create(&self.path).map(drop),
+                    false => std::fs::remove_file(&self.path),
+                };
             }
         }
     }

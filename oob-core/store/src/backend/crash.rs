@@ -1,8 +1,7 @@
 //! A disk in memory that can lose its power, for tests: everything synced stays, of everything else some is lost.
 //!
-//! Of the tree's batches a prefix survives, whole batches only but for those that were laid down, which is what an atomic log
-//! promises. Of the writes to
-//! a file in place any may survive, in any order, and one may be torn.
+//! Of the tree's batches a prefix survives, whole batches only, which is what an atomic log promises. Of the writes to a file in
+//! place any may survive, in any order, and one may be torn.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rand_core::Rng;
 
 use super::memory::{MemoryTree, Records, overwrite, write};
-use super::{Backend, BackendError, Batch, Cells, Gauge, Journaled, Parts, Reader, Write};
+use super::{Backend, BackendError, Batch, Cells, Gauge, Journaled, Parts, Reader};
 
 /// A disk whose power can be cut; clones are the same disk.
 #[derive(Clone, Default)]
@@ -251,14 +250,6 @@ impl Backend for CrashTree {
         let mut disk = self.disk.lock();
         disk.step()?;
         disk.batches.push(batch.clone());
-        self.live.apply(batch)
-    }
-
-    fn lay(&mut self, batch: &Batch) -> Result<(), BackendError> {
-        let mut disk = self.disk.lock();
-        disk.step()?;
-        let one = |write: &Write| Batch { writes: vec![write.clone()] };
-        disk.batches.extend(batch.writes.iter().map(one));
         self.live.apply(batch)
     }
 

@@ -114,7 +114,7 @@ impl Descent {
         }
         aside.begun = aside.begun.saturating_add(usize::try_from(batch.bytes()).unwrap_or(piece));
         if !is_last && aside.begun < piece {
-            self.tree.lay(&batch)?;
+            self.tree.apply(&batch)?;
             self.is_broken = false;
             return Ok(End::Part);
         }
@@ -123,9 +123,8 @@ impl Descent {
         if is_last {
             self.applied.tip = aside.tip;
         }
-        // Last, so that it is not there without what it tells of.
         batch.writes.push((APPLIED.into(), Some(self.applied.to_bytes().into())));
-        self.tree.lay(&batch)?;
+        self.tree.apply(&batch)?;
         self.sync()?;
         self.is_broken = false;
         if is_last {

@@ -175,15 +175,6 @@ pub trait Backend: Send {
     /// After any error the tree may hold the batch or not, and must be opened again.
     fn apply(&mut self, batch: &Batch) -> Result<(), BackendError>;
 
-    /// Writes a batch piece by piece, in its order: readers may see some of it, and of what is not synced any first part may survive.
-    /// For what lies durably elsewhere until it is synced here; costs less than a batch that is whole.
-    ///
-    /// # Errors
-    /// As [`Backend::apply`].
-    fn lay(&mut self, batch: &Batch) -> Result<(), BackendError> {
-        self.apply(batch)
-    }
-
     /// Returns when everything applied so far would survive a power cut.
     ///
     /// # Errors

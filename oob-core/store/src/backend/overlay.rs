@@ -12,6 +12,9 @@ const ENTRY_BYTES: usize = 96;
 /// Records asked of the tree beneath at a time: enough that asking again costs nothing, and no more than a scan wants by much.
 const CHUNK: usize = 4096;
 
+/// What a write counts as at least on its way to the tree beneath, which writes a node for it.
+const LEAST: usize = 256;
+
 /// A value, or that there is none.
 type Entry = Option<Bytes>;
 
@@ -61,7 +64,8 @@ impl Table {
         part
     }
 
-    /// Returns the writes behind a key, up to so many bytes but one at least, and whether they are the last.
+    /// Returns the writes behind a key, up to so many bytes but one at least, and whether they are the last. A removal counts as what
+    /// it costs the tree.
     pub(super) fn piece(&self, after: Option<&[u8]>, bytes: usize) -> (Batch, bool) {
         let mut batch = Batch::default();
         let mut taken = 0_usize;
@@ -70,7 +74,8 @@ impl Table {
             if taken >= bytes {
                 return (batch, false);
             }
-            taken = taken.saturating_add(key.len() + value.as_ref().map_or(0, |value| value.len()));
+            let bytes = key.len() + value.as_ref().map_or(0, |value| value.len());
+            taken = taken.saturating_add(bytes.max(LEAST));
             batch.writes.push((key.clone(), value.clone()));
         }
         (batch, true)

@@ -38,16 +38,9 @@ pub struct SledTree {
     blobs: BTreeSet<OsString>,
 }
 
-/// Records laid down at a time. Whoever reads waits for so many at most: some tens of microseconds.
-const SLICE: usize = 8;
-
-/// The database, for many to read. Nobody reads while records are laid down, so that no scan meets a page that is being divided;
-/// sled itself sees to that for whole batches.
+/// The database, for many to read.
 #[derive(Clone)]
-struct Handle {
-    db: Arc<RwLock<Option<sled::Db>>>,
-    laying: Arc<RwLock<()>>,
-}
+struct Handle(Arc<RwLock<Option<sled::Db>>>);
 
 impl SledTree {
     /// Opens the database in a folder, making it if the folder is empty.
@@ -58,7 +51,7 @@ impl SledTree {
         let db = open_sled(folder)?;
         let file = File::open(folder.join("db"))?;
         let mut tree = Self {
-            db: Handle { db: Arc::new(RwLock::new(Some(db))), laying: Arc::default() },
+            db: Handle(Arc::new(RwLock::new(Some(db)))),
             file,
             folder: folder.to_path_buf(),
             blobs: BTreeSet::new(),
@@ -141,23 +134,11 @@ fn translate(error: sled::Error) -> BackendError {
 
 impl Handle {
     fn with<T>(&self, act: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T, BackendError> {
-        let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
+        let db = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let db = db.as_ref().ok_or(BackendError::Closed)?;
         catch_unwind(AssertUnwindSafe(|| act(db)))
             .map_err(|_| BackendError::Damaged("sled gave up on its files".into()))?
             .map_err(translate)
-    }
-
-    /// As [`Self::with`], while nobody lays records down.
-    fn read<T>(&self, act: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T, BackendError> {
-        let _laying = self.laying.read().unwrap_or_else(PoisonError::into_inner);
-        self.with(act)
-    }
-
-    /// As [`Self::with`], while nobody reads.
-    fn lay<T>(&self, act: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T, BackendError> {
-        let _laying = self.laying.write().unwrap_or_else(PoisonError::into_inner);
-        self.with(act)
     }
 }
 
@@ -190,22 +171,6 @@ impl Backend for SledTree {
         self.db.with(|db| db.apply_batch(sled_batch))
     }
 
-    fn lay(&mut self, batch: &Batch) -> Result<(), BackendError> {
-        // A batch of sled's costs two writes of its log more, and each of these wakes all of its threads.
-        for slice in batch.writes.chunks(SLICE) {
-            self.db.lay(|db| {
-                for (key, value) in slice {
-                    match value {
-                        Some(value) => db.insert(key, value)?,
-                        None => db.remove(key)?,
-                    };
-                }
-                Ok(())
-            })?;
-        }
-        Ok(())
-    }
-
     fn sync(&mut self) -> Result<(), BackendError> {
         // sled writes a large node into a file of its own and does not sync it. Its log must not name one that a power cut
         // could take away.
@@ -221,7 +186,7 @@ impl Backend for SledTree {
     }
 
     fn close(&mut self) {
-        let db = self.db.db.write().unwrap_or_else(PoisonError::into_inner).take();
+        let db = self.db.0.write().unwrap_or_else(PoisonError::into_inner).take();
         let Some(db) = db else { return };
         // sled writes and syncs once more as it goes. On a disk that has failed it panics there, or waits for ever.
         let (gone, end) = sync_channel(1);
@@ -245,14 +210,14 @@ impl Drop for SledTree {
 
 impl Reader for Handle {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, BackendError> {
-        Ok(self.read(|db| db.get(key))?.map(|value| value.to_vec()))
+        Ok(self.with(|db| db.get(key))?.map(|value| value.to_vec()))
     }
 
     fn scan(&self, range: &KeyRange, reverse: bool, limit: usize) -> Result<Vec<Kv>, BackendError> {
         if range.first > range.last {
             return Ok(Vec::new());
         }
-        self.read(|db| {
+        self.with(|db| {
             let found = db.range(range.first.as_slice()..=range.last.as_slice());
             let plain = |kv: sled::Result<(sled::IVec, sled::IVec)>| {
                 kv.map(|(key, value)| (key.to_vec(), value.to_vec()))
