@@ -42,6 +42,7 @@ pub fn codec(effort: Effort) -> Result<Vec<Row>, Failed> {
                     .map(|n| Range { first: n * 1_000, last: n * 1_000 + 900 })
                     .collect(),
                 gone: vec![Range { first: 1, last: RANGES * 1_000 }],
+                ..HaveEntry::default()
             })
             .collect(),
         ..Have::default()

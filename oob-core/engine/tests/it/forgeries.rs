@@ -140,8 +140,9 @@ fn a_have_by_another_key_is_nobodys_word() {
             incarnation: dana.life.incarnation,
             have: Vec::new(),
             gone: vec![wire::Range { first: 1, last: u64::MAX }],
+            ..wire::HaveEntry::default()
         }],
-        run: 0,
+        ..wire::Have::default()
     };
     let payload = have.encode_to_vec();
     let link = world.connect(0, 1);
