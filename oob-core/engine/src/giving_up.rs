@@ -8,7 +8,7 @@ use crate::{
     record::RecordRef,
     session::Sealing,
     state::State,
-    stored::RecordError,
+    stored::{self, RecordError},
     sync::HaveClaim,
 };
 use oob_crypto::signed;
@@ -44,6 +44,7 @@ impl State {
             }
             self.holders.forget(&device);
             self.reheld = true;
+            self.give_up_sealing_again(cx, &device)?;
             // It is given nothing any more. What arrived in time its receipts may still say.
             let unsent = self.outbox.settle(cx.store, &device, |_| true);
             for ((conversation, to, life), set) in
@@ -56,6 +57,24 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// What was to be sealed again for a device is owed to it no more: it was removed meanwhile.
+    fn give_up_sealing_again(
+        &mut self,
+        cx: &mut Cx<'_>,
+        device: &DeviceId,
+    ) -> Result<(), RecordError> {
+        if !self.lost.remove(device) {
+            return Ok(());
+        }
+        let known = self.neighbours.entry(*device).or_default();
+        known.lost = false;
+        stored::write(cx.store, &stored::neighbour(device), stored::ONLY, known);
+        let former = self.organisation.as_ref().and_then(|all| all.roster().former.get(device));
+        let Some(former) = former.cloned() else { return Ok(()) };
+        let told = self.with_direct(|direct, _| direct.mark_lacking_removed(cx, &former));
+        told.transpose().map(drop)
     }
 
     /// Takes a neighbour's word on what it has; returns whether it is its word.
@@ -118,11 +137,17 @@ impl State {
         let Self { links, seen, releases, .. } = self;
         let Some(link) = links.get_mut(id) else { return };
         for (key, below) in link.cut_short() {
+            if link.proofs.is_full() {
+                return;
+            }
             let of = releases.of_life(key, below).filter(|of| !link.proofs.was_offered(of));
             let of: Vec<RecordRef> = of.take(limits::HAVE_RANGES).copied().collect();
             of.iter().for_each(|of| link.queue_release(of));
         }
         for key in link.lives() {
+            if link.proofs.is_full() {
+                return;
+            }
             let Some(has) = link.has(&key).cloned() else { continue };
             let gone = seen.gone_of(&key.0, key.1, &has);
             for seq in gone.numbers().take(limits::HAVE_RANGES) {

@@ -33,7 +33,8 @@ impl Runs {
         if let Some(first) = all.first_mut().filter(|_| old) {
             first.0 = SEVERAL;
         }
-        Ok(Self { all, dirty: false })
+        // The old place is emptied with the next save of the life.
+        Ok(Self { dirty: old && !all.is_empty(), all })
     }
 
     /// Puts them into the pending batch if one was added.
@@ -95,6 +96,24 @@ impl Runs {
 mod tests {
     use super::*;
     use rand::{RngExt as _, SeedableRng, rngs::StdRng};
+
+    /// What an earlier version kept with the life was gone after a run that said nothing.
+    #[test]
+    fn runs_of_an_earlier_version_outlast_a_run_that_says_nothing() {
+        let mut store = oob_store::Store::in_memory(StdRng::seed_from_u64(1)).unwrap();
+        let before = vec![
+            wire::StoredRun { run: 3, last: 10 },
+            wire::StoredRun { run: 4, last: 20 },
+            wire::StoredRun { run: 5, last: 30 },
+        ];
+        let mut runs = Runs::load(&store, before).unwrap();
+        runs.end(6, 30);
+        runs.save_if_dirty(&mut store);
+        store.commit().unwrap();
+        let runs = Runs::load(&store, Vec::new()).unwrap();
+        assert!(runs.know(5, 30) && runs.know(4, 20));
+        assert!(!runs.know(7, 25), "control: of another run");
+    }
 
     /// After sixteen starts anything was taken for said that was not above the oldest of them.
     #[test]

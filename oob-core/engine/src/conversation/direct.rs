@@ -16,7 +16,8 @@ use oob_crypto::direct_conversation;
 use oob_proto::{
     ConversationId, DeviceId, Incarnation, MemberId, Message as _, MessageId, OrgId, limits, wire,
 };
-use oob_store::Order;
+use oob_store::{Order, Store};
+use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
 /// A lamport time further ahead than this is shown and not adopted, so that nobody can use up the numbers.
@@ -141,29 +142,7 @@ impl Direct<'_> {
         if !post.reaches(&to.id) {
             return Ok(());
         }
-        let mut lacking = Vec::new();
-        let mut next = u64::MAX;
-        let mut looked = 0usize;
-        while next > 0 && looked < SEALED_AGAIN {
-            let page =
-                cx.store.scan(&stored::messages(&conversation), ..=next, Order::Descending, 64)?;
-            let Some((last, _)) = page.last() else { break };
-            next = last.saturating_sub(1);
-            looked = looked.saturating_add(page.len());
-            for (number, bytes) in page {
-                let record: wire::StoredMessage = stored::decode(&bytes, "message")?;
-                if record.device != self.device.as_bytes() || is_of(&record, but) {
-                    continue;
-                }
-                let known = state.ours.get(&(to.id, Incarnation(record.incarnation)));
-                if known.is_none_or(|known| {
-                    !known.delivered.contains(record.body_seq)
-                        && !known.expired.contains(record.body_seq)
-                }) {
-                    lacking.push((number, record));
-                }
-            }
-        }
+        let lacking = lacking(cx.store, self.device, &conversation, state, &to.id, but)?;
         for (number, record) in lacking.into_iter().rev() {
             let life = Incarnation(record.incarnation);
             // Only receipts of lives that are known here are taken.
@@ -387,6 +366,25 @@ impl Direct<'_> {
         self.mark(cx, conversation, to, life, removed, |receipts| &mut receipts.removed)
     }
 
+    /// The same for all that a device has not said that it has.
+    pub(crate) fn mark_lacking_removed(
+        &mut self,
+        cx: &mut Cx<'_>,
+        to: &Device,
+    ) -> Result<(), RecordError> {
+        let conversation = direct_conversation(self.org, self.me, &to.member);
+        let Some(state) = self.all.all.get(&conversation) else { return Ok(()) };
+        let lacking = lacking(cx.store, self.device, &conversation, state, &to.id, None)?;
+        let mut by_life: BTreeMap<Incarnation, RangeSet> = BTreeMap::new();
+        for (_, record) in lacking {
+            by_life.entry(Incarnation(record.incarnation)).or_default().insert(record.body_seq);
+        }
+        for (life, set) in by_life {
+            self.mark_removed(cx, &conversation, &to.id, life, &set)?;
+        }
+        Ok(())
+    }
+
     fn mark(
         &mut self,
         cx: &mut Cx<'_>,
@@ -557,6 +555,40 @@ fn body_of(conversation: &ConversationId, record: wire::StoredMessage) -> wire::
         content: Some(wire::body::Content::Text(wire::Text { text: record.text })),
         ..wire::Body::default()
     }
+}
+
+/// Own messages of a conversation that a device has not said that it has, newest first.
+fn lacking(
+    store: &Store,
+    me: &DeviceId,
+    conversation: &ConversationId,
+    state: &Conversation,
+    to: &DeviceId,
+    but: Option<(Incarnation, u64)>,
+) -> Result<Vec<(u64, wire::StoredMessage)>, RecordError> {
+    let mut lacking = Vec::new();
+    let mut next = u64::MAX;
+    let mut looked = 0usize;
+    while next > 0 && looked < SEALED_AGAIN {
+        let page = store.scan(&stored::messages(conversation), ..=next, Order::Descending, 64)?;
+        let Some((last, _)) = page.last() else { break };
+        next = last.saturating_sub(1);
+        looked = looked.saturating_add(page.len());
+        for (number, bytes) in page {
+            let record: wire::StoredMessage = stored::decode(&bytes, "message")?;
+            if record.device != me.as_bytes() || is_of(&record, but) {
+                continue;
+            }
+            let known = state.ours.get(&(*to, Incarnation(record.incarnation)));
+            if known.is_none_or(|known| {
+                !known.delivered.contains(record.body_seq)
+                    && !known.expired.contains(record.body_seq)
+            }) {
+                lacking.push((number, record));
+            }
+        }
+    }
+    Ok(lacking)
 }
 
 /// Whether a message was written in a life from a record on.

@@ -314,7 +314,36 @@ mod tests {
             let told = [Told { key, have: known.clone(), known: known.clone(), cut: true }];
             link.take_have(Incarnation(5), span, &told, 0);
         }
-        assert!(link.ranges_kept() <= 2 * 17_000 + 100, "{}", link.ranges_kept());
+        // Of both, what it knows and what it has: the newest, and of every life a few.
+        assert!(link.ranges_kept() <= 2 * (16_384 + 8 * 2_000), "{}", link.ranges_kept());
+    }
+
+    /// One author's lives full of holes took the place of all that was said of lives behind them, and everything was offered
+    /// again behind every word.
+    #[test]
+    fn many_holes_of_one_author_leave_what_is_known_of_the_others() {
+        let mut link = Link::new(LinkId(1), DeviceId::from([9; 32]));
+        let key = |device: u8, n: u32| (DeviceId::from([device; 32]), Incarnation(n));
+        let told = |key, known: RangeSet| Told { key, have: known.clone(), known, cut: false };
+        let holes = set(&(1..=4_096).map(|n| (2 * n, 2 * n)).collect::<Vec<_>>());
+        let one = set(&[(1, 7)]);
+        for round in 0..2 {
+            let span = Span { after: None, to: Some(key(1, 4)) };
+            let lives: Vec<Told> = (0..5).map(|n| told(key(1, n), holes.clone())).collect();
+            link.take_have(Incarnation(5), span, &lives, 0);
+            for part in 0..3u32 {
+                let after = if part == 0 { key(1, 4) } else { key(2, part * 200 - 1) };
+                let to = (part < 2).then_some(key(2, part * 200 + 199));
+                let lives: Vec<Told> =
+                    (0..200).map(|n| told(key(2, part * 200 + n), one.clone())).collect();
+                link.take_have(Incarnation(5), Span { after: Some(after), to }, &lives, 0);
+            }
+            let known = |n: &u32| {
+                let (device, incarnation) = key(2, *n);
+                link.knows(&RecordRef { device, incarnation, seq: 7 })
+            };
+            assert_eq!((0..600).filter(known).count(), 600, "round {round}");
+        }
     }
 
     #[test]

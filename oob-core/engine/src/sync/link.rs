@@ -48,6 +48,9 @@ const GAVE: usize = 4_096;
 /// Ranges kept of lives that a word does not speak of, 256 KiB: four of each life that notes are kept of.
 const UNSPOKEN_RANGES: usize = 16_384;
 
+/// Of these each life has so many at least: with four thousand lives three times as many in all.
+const UNSPOKEN_SHARE: usize = 8;
+
 /// Who is near is told at most this often.
 const NEARBY_EVERY_MS: u64 = 1_000;
 
@@ -144,18 +147,21 @@ fn key(of: &RecordRef) -> Key {
     (of.device, of.incarnation)
 }
 
-/// Adds what was known of lives that a word does not speak of, as far as there is room.
+/// Adds what was known of lives that a word does not speak of: of each the newest ranges, those of its share at least, so that one
+/// author's many holes take no other's place.
 fn add_unspoken(
     now: &mut BTreeMap<Key, RangeSet>,
     before: BTreeMap<Key, RangeSet>,
     unspoken: impl Fn(&Key) -> bool,
 ) {
     let mut ranges = 0usize;
-    for (key, set) in before.into_iter().filter(|(key, _)| unspoken(key)) {
-        ranges = ranges.saturating_add(set.len());
-        if now.len() < GAVE && ranges <= UNSPOKEN_RANGES {
-            now.entry(key).or_insert(set);
+    for (key, mut set) in before.into_iter().filter(|(key, _)| unspoken(key)) {
+        if now.len() >= GAVE {
+            break;
         }
+        set.keep_highest(UNSPOKEN_RANGES.saturating_sub(ranges).max(UNSPOKEN_SHARE));
+        ranges = ranges.saturating_add(set.len());
+        now.entry(key).or_insert(set);
     }
 }
 

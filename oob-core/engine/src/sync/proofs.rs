@@ -29,6 +29,11 @@ impl Proofs {
         self.offered.retain(|key, _| cut.contains(key));
     }
 
+    /// Whether there is no room for more.
+    pub(crate) fn is_full(&self) -> bool {
+        self.queued.len() >= QUEUED_RELEASES
+    }
+
     /// Lives of which the neighbour's word had no room for all that it has.
     pub(super) fn cut(&self) -> impl Iterator<Item = &Key> {
         self.cut.iter()
@@ -43,7 +48,7 @@ impl Proofs {
     /// Queues one if the neighbour has what it is of, or, once, if its word may have had no room to say so. `said` is what it
     /// said that it has of that life.
     pub(super) fn queue(&mut self, of: &RecordRef, has: bool, said: Option<&RangeSet>) {
-        if self.queued.len() < QUEUED_RELEASES && (has || self.may_have(of, said)) {
+        if !self.is_full() && (has || self.may_have(of, said)) {
             self.queued.push_back(*of);
         }
     }
@@ -57,7 +62,8 @@ impl Proofs {
         }
         let offered = self.offered.entry(key).or_default();
         offered.insert(of.seq);
-        offered.keep_highest(OFFERED);
+        // What joins two lies below what was offered: of that nothing is offered twice, and some not at all.
+        offered.close_lowest(OFFERED);
         true
     }
 

@@ -2,7 +2,7 @@
 //! work for them.
 
 use crate::{
-    removal::{id, kind},
+    removal::{id, kind, revoke},
     restored::{alert, connect_all, copy_of, count, lives, numbers, start_from},
     world::{Flying, World, pass},
 };
@@ -10,7 +10,7 @@ use oob_crypto::{BundleFields, BundleSecrets, OlmAccount, SigningKey, signed::si
 use oob_engine::{
     effect::Effect,
     input::{Arrived, Command, Input, Ticket},
-    model::Text,
+    model::{MessageState, Text},
 };
 use oob_proto::{
     Incarnation, Message,
@@ -152,6 +152,34 @@ fn alternating_lives_have_others_seal_again_ever_more_seldom() {
 fn the_pause_before_sealing_again_outlives_a_restart() {
     let sealed = sealed_for_mallory(true);
     assert!((20..=100).contains(&sealed), "{sealed}");
+}
+
+/// Mallory began two lives within the pause, so what Dana wrote waited to be sealed again when Mallory was removed. It was owed to
+/// nobody then, and read "stored" for ever.
+#[test]
+fn what_waited_to_be_sealed_again_for_a_removed_device_is_told_to_be_that() {
+    let mut world = World::organisation(&["Dana", "Sam", "Mallory"]);
+    let link = world.connect(0, 2);
+    world.rest();
+    let mut pen = Pen::of(&world, 2);
+    let (conversation, number) = world.send(0, 2, "never confirmed");
+    world.flying.clear();
+    for life in [1, 2] {
+        assert_eq!(world.engine(0).snapshot().outbox, 1);
+        let bundle = Frame::new(pen.bundle(&mut world, 2, life)).encode_to_vec();
+        let arrived = Arrived { age_s: 0, ..world.screened(0, &bundle) };
+        world.input(0, Input::Frames { link, frames: vec![arrived] });
+        world.flying.clear();
+    }
+    assert_eq!(world.engine(0).snapshot().outbox, 0, "control: it waits to be sealed again");
+    let state =
+        |world: &World| world.history(0).receipt(&conversation, number).unwrap().unwrap().state;
+    assert!(state(&world) < MessageState::Removed);
+    revoke(&mut world, 0, 2);
+    assert_eq!(state(&world), MessageState::Removed);
+    world.kill(0);
+    world.start(0);
+    assert_eq!(state(&world), MessageState::Removed);
 }
 
 /// A device of which sixteen lives were known was never heard again.
