@@ -73,7 +73,7 @@ fn rounds(ground: &Ground, kind: Kind, rounds: u32, seed: u64) -> Vec<String> {
     let (mut commits, mut opening, mut between) = (0, 0, 0);
     let mut losses = Vec::new();
     for number in 0..rounds {
-        let goes_on = matches!(kind, Kind::Cut | Kind::Journal | Kind::Large);
+        let goes_on = matches!(kind, Kind::Cut | Kind::Journal | Kind::Large | Kind::Nodes);
         if known.number == 0 || !goes_on {
             drop(fs::remove_dir_all(ground.home()));
             known = Known::nothing(kind.load());
@@ -126,6 +126,20 @@ fn power_cuts_between_journal_and_records_lose_nothing() {
         for kind in ["ext4", "xfs"] {
             let Some(ground) = Ground::new(kind, bytes(kind)) else { continue };
             assert_eq!(rounds(&ground, Kind::Journal, 30, 7), [""; 0]);
+        }
+    });
+}
+
+/// With the journal that the daemon has, and values that fill it in some tens of commits: pieces are of full size, and what they make
+/// of sled's nodes goes into files of its own.
+#[test]
+fn power_cuts_while_large_nodes_are_written_lose_nothing() {
+    inside("cut::power_cuts_while_large_nodes_are_written_lose_nothing", &TOOLS, || {
+        for kind in ["ext4", "xfs"] {
+            let Some(ground) = Ground::new(kind, 512 << 20) else { continue };
+            assert_eq!(rounds(&ground, Kind::Nodes, 15, 11), [""; 0]);
+            let files = fs::read_dir(ground.home().join("store/blobs")).unwrap().count();
+            assert!(files > 0, "{kind}: no node was large");
         }
     });
 }

@@ -44,6 +44,8 @@ pub(crate) enum Load {
     Small,
     /// And values that sled puts into files of their own.
     All,
+    /// The largest that are sent, with secrets.
+    Frames,
 }
 
 /// Which store the process works on.
@@ -65,6 +67,8 @@ pub(crate) enum Kind {
     UnsyncedJournal,
     /// The same as [`Self::Journal`], with values that sled puts into files of their own.
     Large,
+    /// With the journal that the daemon has, and values that make nodes so large that sled puts them into files of their own.
+    Nodes,
     /// A store that acknowledges before it commits: a control.
     Early,
 }
@@ -80,6 +84,7 @@ impl Kind {
             Self::Journal => "journal",
             Self::UnsyncedJournal => "unsynced-journal",
             Self::Large => "large",
+            Self::Nodes => "nodes",
             Self::Early => "early",
         }
     }
@@ -91,6 +96,7 @@ impl Kind {
             Self::Parts | Self::Unsynced | Self::UnsyncedJournal => Load::Records,
             Self::Cut | Self::Made | Self::Journal => Load::Small,
             Self::Folder | Self::Early | Self::Large => Load::All,
+            Self::Nodes => Load::Frames,
         }
     }
 
@@ -104,6 +110,7 @@ impl Kind {
             Self::Journal,
             Self::UnsyncedJournal,
             Self::Large,
+            Self::Nodes,
             Self::Early,
         ];
         all.into_iter().find(|kind| kind.name() == name).unwrap()
@@ -116,7 +123,12 @@ pub(crate) fn open_kind(dir: &Path, kind: Kind) -> Result<Store, StoreError> {
         Kind::Folder | Kind::Cut | Kind::Early => open(dir),
         Kind::Made if Store::exists(dir) => open(dir),
         Kind::Made => Store::create(dir, &passphrase(), FAST, crate::rng(1)).map(|o| o.store),
-        Kind::Parts | Kind::Unsynced | Kind::Journal | Kind::UnsyncedJournal | Kind::Large => {
+        Kind::Parts
+        | Kind::Unsynced
+        | Kind::Journal
+        | Kind::UnsyncedJournal
+        | Kind::Large
+        | Kind::Nodes => {
             fs::create_dir_all(dir).unwrap();
             let cells = |name: &str| {
                 let path = dir.join(name);
@@ -133,7 +145,8 @@ pub(crate) fn open_kind(dir: &Path, kind: Kind) -> Result<Store, StoreError> {
                         Kind::UnsyncedJournal => Box::new(Lazy(file)),
                         _ => Box::new(file),
                     };
-                    Box::new(Journaled::open(tree, file, 32 << 10)?.with_thread())
+                    let half = if kind == Kind::Nodes { 2 << 20 } else { 32 << 10 };
+                    Box::new(Journaled::open(tree, file, half)?.with_thread())
                 }
             };
             let (slots, keyring) = (Box::new(cells("slots")), Box::new(cells("keyring")));
@@ -249,7 +262,10 @@ fn changes(number: u64, load: Load) -> Vec<Change> {
         all.push(match random.next_u64() % 20 {
             0..12 => Change::Put(place, filler(&mut random, number, load)),
             12..14 => Change::Delete(place),
-            14..19 => Change::PutSecret(name, filler(&mut random, number, load)),
+            14..19 => {
+                let load = if load == Load::Frames { Load::Small } else { load };
+                Change::PutSecret(name, filler(&mut random, number, load))
+            }
             _ => Change::DeleteSecret(name),
         });
     }
@@ -263,6 +279,7 @@ fn changes(number: u64, load: Load) -> Vec<Change> {
 fn filler(random: &mut StdRng, number: u64, load: Load) -> Vec<u8> {
     let len = match random.next_u64() % 300 {
         0 if load == Load::All => 300_000,
+        _ if load == Load::Frames => 20_000 + random.next_u64() % 40_000,
         _ => random.next_u64() % 1_500,
     };
     let mut value = number.to_be_bytes().to_vec();
