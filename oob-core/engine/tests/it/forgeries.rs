@@ -163,10 +163,12 @@ fn a_have_by_another_key_is_nobodys_word() {
 #[test]
 fn a_grant_is_taken_from_its_maker_alone() {
     let mut world = World::organisation(&["Dana", "Sam", "Noor", "Mallory"]);
-    let with_mallory = world.connect(3, 1);
-    world.settle();
+    // Sam hears from Dana who Mallory is, or there would be no stream to Mallory.
     let with_dana = world.connect(0, 1);
     world.settle();
+    let with_mallory = world.connect(3, 1);
+    world.settle();
+    assert!(world.links.contains_key(&with_mallory));
     let epochs = |world: &mut World| -> Vec<EpochId> {
         let keys = world.engine(1).snapshot().screening.clone();
         keys.headers.iter().map(|(epoch, _)| *epoch).collect()
