@@ -257,6 +257,7 @@ fn is_in_peace(home: &Home, unlocked: &Unlocked, slots: &Slots, mark: Option<Mar
     left.rest.is_some()
         && left.rest == home.rest().ok()
         && slots.is_whole()
+        && slots.pairs() >= left.pairs
         && mark.is_some_and(|mark| mark.number == left.number)
 }
 

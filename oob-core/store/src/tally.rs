@@ -83,9 +83,9 @@ pub(crate) struct Ledger {
     pub(crate) tally: Tally,
 }
 
-/// The format of everything in the tree. Since 2 there is a journal before it and a record of the journal's in it, which whoever
-/// knows only 1 would take for damage.
-pub(crate) const FORMAT: u32 = 2;
+/// The format of everything in the tree. Since 2 there is a journal before it and a record of the journal's in it, and since 3 large
+/// values lie in slices; whoever knows less would take either for damage.
+pub(crate) const FORMAT: u32 = 3;
 
 /// Why a ledger could not be read.
 pub(crate) enum LedgerError {
@@ -155,11 +155,13 @@ mod tests {
         for cut in 0..bytes.len() {
             assert!(matches!(Ledger::parse(&bytes[..cut]), Err(LedgerError::Malformed)));
         }
-        let newer = [&[0, 0, 0, 3], &bytes[4..]].concat();
-        assert!(matches!(Ledger::parse(&newer), Err(LedgerError::Newer(3))));
-        // What versions before the journal wrote, and what they refuse by name and not as damage.
-        let older = [&[0, 0, 0, 1], &bytes[4..]].concat();
-        assert!(matches!(Ledger::parse(&older), Ok(read) if read == ledger));
-        assert_eq!(bytes[..4], [0, 0, 0, 2]);
+        let newer = [&[0, 0, 0, 4], &bytes[4..]].concat();
+        assert!(matches!(Ledger::parse(&newer), Err(LedgerError::Newer(4))));
+        // What versions before the journal and before slices wrote, and what they refuse by name and not as damage.
+        for format in [1, 2] {
+            let older = [&[0, 0, 0, format], &bytes[4..]].concat();
+            assert!(matches!(Ledger::parse(&older), Ok(read) if read == ledger));
+        }
+        assert_eq!(bytes[..4], [0, 0, 0, 3]);
     }
 }

@@ -8,6 +8,7 @@ mod journal;
 mod memory;
 mod overlay;
 mod sled_tree;
+mod slices;
 
 // Above journal and overlay, of which they have what is to be written down.
 mod descent;

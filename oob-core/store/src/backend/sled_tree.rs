@@ -1,10 +1,10 @@
 //! The tree on disk: sled, with the barrier it lacks.
 //!
 //! sled's own flush ends in `sync_file_range`, which neither empties the disk's cache nor writes the file's length: a
-//! power cut after it loses acknowledged data. So a sync is sled's flush and then an fsync of its file; if sled put a
-//! large node into a file of its own, of that file and of the folders too.
+//! power cut after it loses acknowledged data. So a sync is sled's flush and then an fsync of its file. Large values lie in slices;
+//! a store of a version that did not cut them may make sled put a node into a file of its own, which is then synced too.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -16,7 +16,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Backend, BackendError, Batch, Gauge, KeyRange, Kv, Reader};
+use super::{Backend, BackendError, Batch, Gauge, KeyRange, Kv, Reader, slices};
 use crate::limits::FREE_BYTES;
 
 /// sled's page cache. Half of what was measured to serve a million records well, for laptops that do other things.
@@ -35,12 +35,17 @@ pub struct SledTree {
     db: Handle,
     file: File,
     folder: PathBuf,
-    blobs: BTreeSet<OsString>,
+    /// The files of large nodes that are durable, with their lengths.
+    blobs: BTreeMap<OsString, u64>,
 }
 
 /// The database, for many to read.
 #[derive(Clone)]
-struct Handle(Arc<RwLock<Option<sled::Db>>>);
+struct Handle {
+    db: Arc<RwLock<Option<sled::Db>>>,
+    /// Held by whoever writes values in slices, and reads them.
+    slices: Arc<RwLock<()>>,
+}
 
 impl SledTree {
     /// Opens the database in a folder, making it if the folder is empty.
@@ -48,15 +53,22 @@ impl SledTree {
     /// # Errors
     /// If the files are damaged or cannot be used. The files may have been changed even then: sled repairs as it reads.
     pub fn open(folder: &Path) -> Result<Self, BackendError> {
+        // A killed process may have left the end of its log in memory only. sled writes down, durably, how far it read: more than a
+        // power cut then leaves is damage to it.
+        match File::open(folder.join("db")) {
+            Ok(file) => file.sync_all()?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
         let db = open_sled(folder)?;
         let file = File::open(folder.join("db"))?;
         let mut tree = Self {
-            db: Handle(Arc::new(RwLock::new(Some(db)))),
+            db: Handle { db: Arc::new(RwLock::new(Some(db))), slices: Arc::default() },
             file,
             folder: folder.to_path_buf(),
-            blobs: BTreeSet::new(),
+            blobs: BTreeMap::new(),
         };
-        // A killed process may have left all of this in memory only; what the log names comes before the log.
+        // What the log names comes before the log.
         tree.sync_blobs()?;
         tree.file.sync_all()?;
         sync_folder(&tree.folder.join("blobs"))?;
@@ -64,14 +76,25 @@ impl SledTree {
         Ok(tree)
     }
 
-    fn list_blobs(&self) -> io::Result<BTreeSet<OsString>> {
-        fs::read_dir(self.folder.join("blobs"))?.map(|entry| Ok(entry?.file_name())).collect()
+    fn list_blobs(&self) -> io::Result<BTreeMap<OsString, u64>> {
+        let mut blobs = BTreeMap::new();
+        for entry in fs::read_dir(self.folder.join("blobs"))? {
+            let entry = entry?;
+            match entry.metadata() {
+                Ok(meta) => drop(blobs.insert(entry.file_name(), meta.len())),
+                // sled removed it again, which it may at any time once nothing refers to it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(blobs)
     }
 
     fn sync_blobs(&mut self) -> io::Result<()> {
         let blobs = self.list_blobs()?;
         let mut made = false;
-        for name in blobs.difference(&self.blobs) {
+        // By its length too: whoever reads makes sled split nodes, so that another thread may be writing it.
+        for (name, _) in blobs.iter().filter(|(name, len)| self.blobs.get(*name) != Some(len)) {
             let path = self.folder.join("blobs").join(name);
             match File::open(&path) {
                 Ok(file) => {
@@ -79,7 +102,6 @@ impl SledTree {
                     file.sync_all()?;
                     made = true;
                 }
-                // sled removed it again, which it may at any time once nothing refers to it.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
@@ -134,11 +156,24 @@ fn translate(error: sled::Error) -> BackendError {
 
 impl Handle {
     fn with<T>(&self, act: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T, BackendError> {
-        let db = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
         let db = db.as_ref().ok_or(BackendError::Closed)?;
         catch_unwind(AssertUnwindSafe(|| act(db)))
             .map_err(|_| BackendError::Damaged("sled gave up on its files".into()))?
             .map_err(translate)
+    }
+
+    /// Returns a value whose first slice may not be its last, whole as of one moment.
+    fn whole(&self, db: &sled::Db, key: &[u8]) -> sled::Result<Option<Vec<u8>>> {
+        let _held = self.slices.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(first) = db.get(key)? else { return Ok(None) };
+        let mut value = first.to_vec();
+        if slices::may_go_on(key, &first) {
+            for slice in db.range(slices::range(key)).values() {
+                value.extend_from_slice(&slice?);
+            }
+        }
+        Ok(Some(value))
     }
 }
 
@@ -161,14 +196,45 @@ impl Backend for SledTree {
     }
 
     fn apply(&mut self, batch: &Batch) -> Result<(), BackendError> {
-        let mut sled_batch = sled::Batch::default();
-        for (key, value) in &batch.writes {
-            match value {
-                Some(value) => sled_batch.insert(key, value),
-                None => sled_batch.remove(key),
-            }
+        let len = |value: &Option<super::Bytes>| value.as_ref().map(|value| value.len());
+        if !batch.writes.iter().all(|(key, value)| slices::is_sound(key, len(value))) {
+            return Err(io::Error::from(io::ErrorKind::InvalidInput).into());
         }
-        self.db.with(|db| db.apply_batch(sled_batch))
+        self.db.with(|db| {
+            let mut sled_batch = sled::Batch::default();
+            // Slices that this batch has written itself, should it write to a key twice.
+            let mut own = BTreeSet::new();
+            let mut is_sliced = false;
+            for (key, value) in &batch.writes {
+                if db.get(key)?.is_some_and(|first| slices::may_go_on(key, &first)) {
+                    for slice in db.range(slices::range(key)).keys() {
+                        sled_batch.remove(slice?);
+                        is_sliced = true;
+                    }
+                }
+                for slice in own.extract_if(slices::range(key), |_| true) {
+                    sled_batch.remove(slice);
+                }
+                let Some(value) = value else {
+                    sled_batch.remove(key);
+                    continue;
+                };
+                if value.len() <= slices::SLICE_BYTES {
+                    sled_batch.insert(key, value);
+                    continue;
+                }
+                let (first, rest) = slices::cut(key, value);
+                sled_batch.insert(&**key, first);
+                for (name, slice) in rest {
+                    sled_batch.insert(name.clone(), slice);
+                    own.insert(name);
+                }
+                is_sliced = true;
+            }
+            let _held =
+                is_sliced.then(|| self.db.slices.write().unwrap_or_else(PoisonError::into_inner));
+            db.apply_batch(sled_batch)
+        })
     }
 
     fn sync(&mut self) -> Result<(), BackendError> {
@@ -186,7 +252,7 @@ impl Backend for SledTree {
     }
 
     fn close(&mut self) {
-        let db = self.db.0.write().unwrap_or_else(PoisonError::into_inner).take();
+        let db = self.db.db.write().unwrap_or_else(PoisonError::into_inner).take();
         let Some(db) = db else { return };
         // sled writes and syncs once more as it goes. On a disk that has failed it panics there, or waits for ever.
         let (gone, end) = sync_channel(1);
@@ -210,7 +276,10 @@ impl Drop for SledTree {
 
 impl Reader for Handle {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, BackendError> {
-        Ok(self.with(|db| db.get(key))?.map(|value| value.to_vec()))
+        self.with(|db| match db.get(key)? {
+            Some(first) if slices::may_go_on(key, &first) => self.whole(db, key),
+            found => Ok(found.map(|value| value.to_vec())),
+        })
     }
 
     fn scan(&self, range: &KeyRange, reverse: bool, limit: usize) -> Result<Vec<Kv>, BackendError> {
@@ -218,21 +287,32 @@ impl Reader for Handle {
             return Ok(Vec::new());
         }
         self.with(|db| {
-            let found = db.range(range.first.as_slice()..=range.last.as_slice());
-            let plain = |kv: sled::Result<(sled::IVec, sled::IVec)>| {
-                kv.map(|(key, value)| (key.to_vec(), value.to_vec()))
-            };
-            if reverse {
-                found.rev().take(limit).map(plain).collect()
-            } else {
-                found.take(limit).map(plain).collect()
+            let mut all = db.range(range.first.as_slice()..=range.last.as_slice());
+            let mut found = Vec::new();
+            while found.len() < limit {
+                let next = if reverse { all.next_back() } else { all.next() };
+                let Some((key, value)) = next.transpose()? else { break };
+                if slices::is_slice(&key) {
+                    continue;
+                }
+                if !slices::may_go_on(&key, &value) {
+                    found.push((key.to_vec(), value.to_vec()));
+                } else if let Some(value) = self.whole(db, &key)? {
+                    found.push((key.to_vec(), value));
+                }
             }
+            Ok(found)
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use rand::{Rng, SeedableRng, rngs::StdRng};
+
+    use super::super::MemoryTree;
     use super::*;
 
     fn batch(value: &[u8]) -> Batch {
@@ -253,17 +333,122 @@ mod tests {
         assert!(matches!(tree.sync(), Err(BackendError::Io(_))));
     }
 
+    /// A store of a version that did not cut values has them still.
     #[test]
     fn a_file_sled_makes_for_a_large_value_is_ours_alone_and_known() {
         let dir = tempfile::tempdir().unwrap();
         let mut tree = SledTree::open(dir.path()).unwrap();
-        tree.apply(&batch(&vec![1; 400_000])).unwrap();
+        tree.db.with(|db| db.insert([7; 24], vec![1; 400_000])).unwrap();
         tree.sync().unwrap();
         assert!(!tree.blobs.is_empty());
-        for name in &tree.blobs {
+        for name in tree.blobs.keys() {
             let meta = fs::metadata(dir.path().join("blobs").join(name)).unwrap();
             assert_eq!(meta.permissions().mode() & 0o777, 0o600);
         }
+        assert_eq!(tree.reader().get(&[7; 24]).unwrap().unwrap(), vec![1; 400_000]);
+    }
+
+    /// Any change of any value to any other, in any batch; what is read is what a tree in memory gives, and sled makes no file.
+    #[test]
+    fn large_values_are_read_as_they_were_written_and_make_no_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut tree = SledTree::open(dir.path()).unwrap();
+        let mut model = MemoryTree::new();
+        let mut random = StdRng::seed_from_u64(1);
+        let mut below = |end: usize| random.next_u64() as usize % end;
+        let whole = KeyRange { first: vec![0; 24], last: vec![0xff; 24] };
+        let slice = slices::SLICE_BYTES;
+        for round in 0..300_u32 {
+            let mut batch = Batch::default();
+            for _ in 0..1 + below(4) {
+                let len = match below(6) {
+                    0 => below(100),
+                    1 => slice - 1 + below(3),
+                    2 => 3 * slice - 1 + below(3),
+                    3 => below(20 * slice),
+                    4 => below(120 * slice),
+                    _ => 0,
+                };
+                let mut value = round.to_be_bytes().repeat(len / 4 + 1);
+                value.truncate(len);
+                // Twice to the same key now and then.
+                batch
+                    .writes
+                    .push((vec![below(25) as u8; 24].into(), (len > 0).then(|| value.into())));
+            }
+            tree.apply(&batch).unwrap();
+            model.apply(&batch).unwrap();
+            tree.sync().unwrap();
+            if round == 150 {
+                tree.close();
+                tree = SledTree::open(dir.path()).unwrap();
+            }
+            let (ours, theirs) = (tree.reader(), model.reader());
+            for reverse in [false, true] {
+                let limit = 1 + below(30);
+                let read = |reader: &dyn Reader| reader.scan(&whole, reverse, limit).unwrap();
+                assert!(read(&*ours) == read(&*theirs), "round {round}");
+            }
+            for key in 0..25 {
+                let read = |reader: &dyn Reader| reader.get(&[key; 24]).unwrap();
+                assert!(read(&*ours) == read(&*theirs), "round {round}, {key}");
+            }
+        }
+        // The control is above: uncut, the same sizes make files.
+        assert_eq!(fs::read_dir(dir.path().join("blobs")).unwrap().count(), 0);
+        // No slice outlives its value.
+        let all = Batch::of((0..25).map(|key| (vec![key; 24], None::<Vec<u8>>)));
+        tree.apply(&all).unwrap();
+        assert!(tree.db.with(|db| Ok(db.is_empty())).unwrap());
+    }
+
+    /// Two values change places while others read: what they read is the one or the other.
+    #[test]
+    fn nobody_reads_slices_of_two_values() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut tree = SledTree::open(dir.path()).unwrap();
+        let values = [vec![1; 30 * slices::SLICE_BYTES], vec![2; 7 * slices::SLICE_BYTES + 9]];
+        let write = |tree: &mut SledTree, which: usize| {
+            tree.apply(&Batch::of([(vec![7; 24], Some(values[which].clone()))])).unwrap();
+        };
+        write(&mut tree, 0);
+        let is_done = AtomicBool::new(false);
+        let (reader, values) = (tree.reader(), &values);
+        thread::scope(|scope| {
+            let reading = scope.spawn(|| {
+                let mut seen = [0_u32; 2];
+                while !is_done.load(Ordering::Relaxed) {
+                    let one = reader.get(&[7; 24]).unwrap().unwrap();
+                    let range = KeyRange { first: vec![7; 24], last: vec![8; 24] };
+                    let all = reader.scan(&range, true, 2).unwrap();
+                    assert_eq!(all.len(), 1);
+                    for found in [&one, &all[0].1] {
+                        let which = values.iter().position(|value| value == found);
+                        seen[which.expect("one of both, whole")] += 1;
+                    }
+                }
+                seen
+            });
+            for round in 1..400 {
+                write(&mut tree, round % 2);
+            }
+            is_done.store(true, Ordering::Relaxed);
+            let seen = reading.join().unwrap();
+            assert!(seen.iter().all(|times| *times > 0), "{seen:?}");
+        });
+    }
+
+    #[test]
+    fn what_has_no_room_for_slices_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut tree = SledTree::open(dir.path()).unwrap();
+        let mut refused = |key: usize, value: usize| {
+            let batch = Batch::of([(vec![1; key], Some(vec![1; value]))]);
+            tree.apply(&batch).is_err()
+        };
+        assert!(refused(7, slices::SLICE_BYTES) && refused(26, 1));
+        assert!(!refused(7, slices::SLICE_BYTES - 1) && !refused(24, 2 << 20));
+        assert!(refused(24, 17 << 20));
     }
 
     #[test]

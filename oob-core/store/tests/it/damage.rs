@@ -232,6 +232,27 @@ fn slots_taken_back_are_noticed() {
     }
 }
 
+/// Cut between two pairs, the file is whole as far as it goes.
+#[test]
+fn slots_cut_short_are_noticed_before_anything_is_changed() {
+    let base = tempdir().unwrap();
+    let mut store = create(base.path());
+    for number in 0..40_u8 {
+        store.put_secret(&[number], b"x");
+    }
+    store.commit().unwrap();
+    store.close().unwrap();
+    let slots = fs::read(base.path().join("slots")).unwrap();
+    for pairs in [1, 8, 31, 32, 63] {
+        let file = OpenOptions::new().write(true).open(base.path().join("slots")).unwrap();
+        file.set_len(pairs * 128).unwrap();
+        let error = refusal(base.path());
+        assert!(matches!(error, StoreError::Damaged { .. }), "{pairs}: {error}");
+        fs::write(base.path().join("slots"), &slots).unwrap();
+    }
+    open(base.path()).unwrap();
+}
+
 #[test]
 fn refused_store_opens_again_when_it_is_put_right() {
     let base = home();
