@@ -33,7 +33,7 @@ pub(crate) struct Home {
     dir: PathBuf,
 }
 
-/// Held as long as the store is open; the lock goes when the file is closed, also by the system after a crash.
+/// Held as long as the store is open; the system lets go of the lock after a crash.
 #[derive(Debug)]
 pub(crate) struct Lock(File);
 
@@ -306,6 +306,8 @@ impl Drop for Lock {
     fn drop(&mut self) {
         // An empty lock file is not mistaken for a running process by whoever looks at it.
         let _ = self.0.set_len(0);
+        // A child that another thread is just starting has the file open too, until it is another program.
+        let _ = flock(&self.0, FlockOperation::Unlock);
     }
 }
 
@@ -356,4 +358,24 @@ fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever starts a program copies what is open, for a moment.
+    #[test]
+    fn a_copy_of_the_lock_file_holds_nobody_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path());
+        let lock = home.lock().unwrap();
+        let copied = lock.0.try_clone().unwrap();
+        assert!(matches!(home.lock(), Err(StoreError::Busy { .. })));
+        drop(lock);
+        let again = home.lock().unwrap();
+        drop(copied);
+        assert!(matches!(home.lock(), Err(StoreError::Busy { .. })));
+        drop(again);
+    }
 }
