@@ -524,4 +524,26 @@ mod tests {
         let evicted = custody.take_evicted();
         assert_eq!(evicted, [of(2, 1), of(2, 2), of(2, 3), of(2, 4)]);
     }
+
+    /// Where there is room for gigabytes, one author still has a share and no more.
+    #[test]
+    fn one_authors_envelopes_are_bounded_although_there_is_room() {
+        let mut store = Store::in_memory(StdRng::seed_from_u64(1)).unwrap();
+        let mut rng: Rng = Box::new(StdRng::seed_from_u64(2));
+        let mut out = Out::default();
+        let now = Now { wall_ms: 1, mono_ms: 1 };
+        let cx = &mut Cx { store: &mut store, rng: &mut rng, now, elapsed_ms: 10, out: &mut out };
+        let mut custody = Custody::default();
+        let kind = &Kind::Envelope(wire::Envelope { ct: vec![1; 60_000], ..Default::default() });
+        let mut put = |device: u8, seq| {
+            let device = DeviceId::from([device; 32]);
+            let (of, lane) = (RecordRef { device, incarnation: Incarnation(1), seq }, Lane::Text);
+            let taken = custody.put(cx, &Parcel { of, lane, kind, age_s: 0, life_s: Some(9) });
+            (taken, custody.bytes())
+        };
+        let taken = (1..2_000).take_while(|seq| put(1, *seq).0).count();
+        let (again, bytes) = put(1, 5_000);
+        assert!(!again && bytes <= AUTHOR_BYTES && bytes + 61_000 > AUTHOR_BYTES, "{taken}");
+        assert!(put(2, 1).0, "another author has a share as well");
+    }
 }

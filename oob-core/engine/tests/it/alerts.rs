@@ -575,6 +575,30 @@ fn dates_made_up_fill_no_more_than_a_devices_share() {
     assert_eq!(alerted(&world, 0), 2_049);
 }
 
+/// What has ended makes room, of any day the author likes; what comes is still no more than anybody may raise in that time.
+#[test]
+fn alerts_that_end_at_once_come_no_faster_than_they_may_be_raised() {
+    let mut world = acquainted(&["Dana", "Mallory"]);
+    let mut mallory = hand_of(&mut world, 1);
+    let mut flood = |day: u64| -> Vec<Kind> {
+        let of_day = |alert: &mut wire::Alert| {
+            alert.issued = START_MS + day * DAY_MS;
+            alert.life_s = 3_600;
+        };
+        (0..256).map(|_| mallory.alert(of_day).1).collect()
+    };
+    for day in 0..8 {
+        let alerts = flood(day);
+        deliver(&mut world, 1, 0, &alerts);
+    }
+    assert_eq!(alerted(&world, 0), 2_048, "a week of them at once");
+    world.pass(2 * 3_600_000);
+    let alerts = flood(20);
+    deliver(&mut world, 1, 0, &alerts);
+    let more = alerted(&world, 0) - 2_048;
+    assert!((20..25).contains(&more), "{more} in two hours");
+}
+
 #[test]
 fn an_alert_ends_by_its_date_or_by_the_time_that_passed_here() {
     let mut world = acquainted(&["Dana", "Sam"]);
@@ -637,6 +661,14 @@ fn only_an_own_alert_is_superseded() {
     let (_, second) = sam.alert(|alert| alert.supersedes = old.to_vec());
     deliver(&mut world, 1, 0, &[second, first]);
     assert!(board(&world, 0, &old).is_none());
+    // By somebody else it is, whichever comes first.
+    let mut world = acquainted(&["Dana", "Sam", "Mallory"]);
+    let (mut sam, mut mallory) = (hand_of(&mut world, 1), hand_of(&mut world, 2));
+    let (old, first) = sam.alert(|_| {});
+    let (_, hijack) = mallory.alert(|alert| alert.supersedes = old.to_vec());
+    deliver(&mut world, 2, 0, &[hijack]);
+    deliver(&mut world, 1, 0, &[first]);
+    assert!(!board(&world, 0, &old).unwrap().0.over);
 }
 
 #[test]

@@ -59,9 +59,14 @@ fn verified(world: &mut World, device: DeviceId, seq: u64, sealed: Sealed) -> Ar
     Arrived { bytes: 1, age_s: 0, frame: Screened::Envelope(Box::new(envelope)) }
 }
 
-/// A receipt by which the author of `about` would be told that all was read.
-fn receipt(conversation: &ConversationId, about: DeviceId, life: Incarnation) -> Vec<u8> {
-    let all = vec![wire::Range { first: 1, last: 1 }];
+/// A receipt by which the author of `about` would be told that all up to `last` was read.
+fn receipt(
+    conversation: &ConversationId,
+    about: DeviceId,
+    life: Incarnation,
+    last: u64,
+) -> Vec<u8> {
+    let all = vec![wire::Range { first: 1, last }];
     let ack = wire::Ack {
         conversation: conversation.to_vec(),
         device: about.to_vec(),
@@ -80,6 +85,17 @@ fn said_as_dana(named: usize, proving: usize) -> MessageState {
 
 /// The same with a hand in what was sealed.
 fn said_bent(named: usize, proving: usize, bend: fn(&mut Sealed)) -> MessageState {
+    let (world, conversation, number) = said(named, proving, 1, bend);
+    world.history(1).receipt(&conversation, number).unwrap().unwrap().state
+}
+
+/// The same of all messages up to `last`; the world in which it was said, and Sam's message in it.
+fn said(
+    named: usize,
+    proving: usize,
+    last: u64,
+    bend: fn(&mut Sealed),
+) -> (World, ConversationId, u64) {
     let mut world = World::organisation(&["Dana", "Sam", "Mallory"]);
     for (a, b) in [(0, 1), (1, 2)] {
         world.connect(a, b);
@@ -96,14 +112,24 @@ fn said_bent(named: usize, proving: usize, bend: fn(&mut Sealed)) -> MessageStat
     let contact =
         FirstContact { org: &org, my_dnk: &dnk, my_device: &inside, to: &sam, bundle: &bundle };
     let life = life_of(&mut world, sam);
-    let said = receipt(&conversation, sam, life);
+    let said = receipt(&conversation, sam, life, last);
     let mut rng = StdRng::seed_from_u64(1);
     let (_, mut sealed) = OutChannel::open(&mut rng, &contact, 0, &said).unwrap();
     bend(&mut sealed);
     let arrived = verified(&mut world, dana, 5_000, sealed);
     let from = world.devices[2].key;
     world.input(1, Input::Gossip { from, frame: Box::new(arrived) });
-    world.history(1).receipt(&conversation, number).unwrap().unwrap().state
+    (world, conversation, number)
+}
+
+/// Dana acknowledges a thousand messages where Sam has written one: nothing is told of those that follow.
+#[test]
+fn a_receipt_for_what_was_not_written_yet_says_nothing_of_it_later() {
+    let (mut world, conversation, first) = said(0, 0, 1_000, |_| {});
+    let (_, second) = world.send(1, 0, "and now?");
+    let state = |number| world.history(1).receipt(&conversation, number).unwrap().unwrap().state;
+    assert_eq!(state(first), MessageState::Read, "control");
+    assert_eq!(state(second), MessageState::Stored);
 }
 
 /// Key-compromise impersonation and unknown key share: who signs, who is named inside, and whose Noise key was proved must
