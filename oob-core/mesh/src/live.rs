@@ -299,7 +299,8 @@ mod tests {
         let (stream, _other) = pipe();
         let (ends, _receiver, _sender) = ends();
         let start = Instant::now();
-        assert_eq!(run(stream, ends).await, DownReason::Silent);
+        let ended = tokio::time::timeout(Duration::from_secs(60), run(stream, ends)).await;
+        assert_eq!(ended, Ok(DownReason::Silent));
         assert_eq!(start.elapsed(), SILENCE);
     }
 
