@@ -222,6 +222,8 @@ impl Unlocked {
 /// What the records of a store turned out to be.
 struct Checked {
     ledger: Ledger,
+    /// An earlier version wrote it.
+    is_older: bool,
     directory: Directory,
     proof: Proof,
 }
@@ -244,7 +246,7 @@ fn make(
     let keys = Arc::new(keys);
     let place = ledger_place(&keys);
     let proof = Proof::new(parts.tree.reader(), Arc::clone(&keys), place, Sums::new(), true);
-    let checked = Checked { ledger, directory: Directory::default(), proof };
+    let checked = Checked { ledger, is_older: false, directory: Directory::default(), proof };
     let mut store = assemble(parts.tree, Unlocked { keyring, keys }, slots, checked, rng);
     // Last: a store without a keyring was never made.
     store.checkpoint(None)?;
@@ -325,6 +327,11 @@ fn resume(
     let checked = check(tree.reader(), &unlocked, &slots, mark, sums)?;
     // Before a key is destroyed: what was read may be in memory only.
     tree.ready()?;
+    if checked.is_older {
+        // Before anything else is written as only this version reads it, and the version before is told so.
+        tree.apply(&Batch::of([ledger_record(&unlocked.keys, checked.ledger, &mut *rng)]))?;
+        tree.sync()?;
+    }
     let in_use = checked.directory.in_use();
     for slot in &in_use {
         slots.claim(crate::slots::pair_of(*slot));
@@ -389,7 +396,7 @@ fn check(
         let what = format!("{found} pairs of key slots, expected {expected}");
         return Err(StoreError::damaged(what));
     }
-    let ledger = read_ledger(&*reader, keys)?;
+    let (ledger, is_older) = read_ledger(&*reader, keys)?;
     let known = mark.map_or(0, |mark| mark.number).max(checkpoint.number);
     if ledger.number < known {
         let (expected, found) = (known, ledger.number);
@@ -440,14 +447,15 @@ fn check(
             },
         }
     }
-    Ok(Checked { ledger, directory, proof })
+    Ok(Checked { ledger, is_older, directory, proof })
 }
 
 fn ledger_place(keys: &Keys) -> Address {
     address(&keys.own_prefix(LEDGER), 0)
 }
 
-fn read_ledger(reader: &dyn Reader, keys: &Keys) -> Result<Ledger, StoreError> {
+/// Returns the ledger, and whether an earlier version wrote it.
+fn read_ledger(reader: &dyn Reader, keys: &Keys) -> Result<(Ledger, bool), StoreError> {
     let place = ledger_place(keys);
     let Some(stored) = reader.get(&place)? else {
         let found = reader.scan(&everything(), false, SAMPLE)?;
@@ -460,12 +468,13 @@ fn read_ledger(reader: &dyn Reader, keys: &Keys) -> Result<Ledger, StoreError> {
         });
     };
     let plain = seal::open(keys.value(KeyClass::Carry), &place, &stored)?;
-    Ledger::parse(&plain).map_err(|error| match error {
+    let ledger = Ledger::parse(&plain).map_err(|error| match error {
         LedgerError::Newer(found) => StoreError::Newer { found, known: FORMAT },
         LedgerError::Malformed => {
             StoreError::damaged("the record of what is stored cannot be read")
         }
-    })
+    })?;
+    Ok((ledger, Ledger::is_older(&plain)))
 }
 
 fn is_ours(keys: &Keys, key: &[u8], stored: &[u8]) -> bool {

@@ -106,6 +106,11 @@ impl Ledger {
         Zeroizing::new(out)
     }
 
+    /// Says whether a ledger that can be read is of an earlier format.
+    pub(crate) fn is_older(bytes: &[u8]) -> bool {
+        bytes.first_chunk().is_some_and(|format| u32::from_be_bytes(*format) < FORMAT)
+    }
+
     /// Decodes a ledger.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, LedgerError> {
         let (format, rest) = bytes.split_first_chunk::<4>().ok_or(LedgerError::Malformed)?;
@@ -161,6 +166,7 @@ mod tests {
         for format in [1, 2] {
             let older = [&[0, 0, 0, format], &bytes[4..]].concat();
             assert!(matches!(Ledger::parse(&older), Ok(read) if read == ledger));
+            assert!(Ledger::is_older(&older) && !Ledger::is_older(&bytes));
         }
         assert_eq!(bytes[..4], [0, 0, 0, 3]);
     }

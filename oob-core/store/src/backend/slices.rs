@@ -45,7 +45,8 @@ pub(super) fn range(key: &[u8]) -> RangeInclusive<Vec<u8>> {
     name(key, 1)..=name(key, u16::MAX)
 }
 
-fn name(key: &[u8], number: u16) -> Vec<u8> {
+/// Returns the key of a slice that is not the first.
+pub(super) fn name(key: &[u8], number: u16) -> Vec<u8> {
     [key, &number.to_be_bytes()].concat()
 }
 

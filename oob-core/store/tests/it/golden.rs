@@ -111,3 +111,18 @@ fn prints_a_fixture() {
         println!("record {} {}", HEX.encode(&key), HEX.encode(&value));
     }
 }
+
+/// What only this version reads may be written before the first commit: the version before must be told then, too.
+#[test]
+fn a_store_of_version_1_is_marked_as_this_versions_as_soon_as_it_is_opened() {
+    let everything = KeyRange { first: Vec::new(), last: vec![0xff; 24] };
+    let disk = disk_of(FIXTURE);
+    let records = || disk.parts().tree.reader().scan(&everything, false, 100).unwrap();
+    let before = records();
+    drop(on(&disk, 5).unwrap());
+    let after = records();
+    let changed = before.iter().zip(&after).filter(|(one, other)| one != other).count();
+    assert_eq!((changed, after.len()), (1, before.len()), "the ledger and nothing else");
+    drop(on(&disk, 6).unwrap());
+    assert!(records() == after, "once");
+}
