@@ -138,9 +138,14 @@ impl Commands {
         &self,
         command: Command,
     ) -> Result<Result<Answer, CommandError>, Error> {
+        self.begin(command).await?.answer().await
+    }
+
+    /// Puts a command in and does not wait for its answer: those begun one after the other are run in that order.
+    pub(crate) async fn begin(&self, command: Command) -> Result<Begun, Error> {
         let (reply, answer) = oneshot::channel();
         self.put(Work::Command { command: Box::new(command), reply }).await?;
-        answer.await.map_err(|_| self.fate.error())
+        Ok(Begun { answer, fate: Arc::clone(&self.fate) })
     }
 
     /// Waits until everything put in before is durable and in the snapshot.
@@ -153,6 +158,21 @@ impl Commands {
     /// Returns why the rules stopped.
     pub(crate) fn fate(&self) -> &Arc<Fate> {
         &self.fate
+    }
+}
+
+/// A command that was put in.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    answer: oneshot::Receiver<Result<Answer, CommandError>>,
+    fate: Arc<Fate>,
+}
+
+impl Begun {
+    /// Waits for the answer; dropped before, the command runs all the same.
+    pub(crate) async fn answer(self) -> Result<Result<Answer, CommandError>, Error> {
+        let Self { answer, fate } = self;
+        answer.await.map_err(|_| fate.error())
     }
 }
 

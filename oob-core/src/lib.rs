@@ -124,7 +124,7 @@ pub use api::{
     Addresses, Alert, AlertAck, AlertAcked, AlertAsked, AlertOptions, AlertStatus, Alerts, Away,
     Cursor, DeviceInfo, Event, Events, Faults, Identity, Invite, InviteOptions, Island,
     IssuedInvite, KnownAddress, MemberInfo, Message, Org, OrgSummary, PeerChange, PeerStatus,
-    Person, Receipt, Sent, Status,
+    Person, Receipt, Sending, Sent, Status,
 };
 pub use backup::{BackupInfo, Keepsakes, Recovered};
 pub use config::Preset;

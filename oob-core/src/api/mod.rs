@@ -24,5 +24,5 @@ pub use island::{Away, Island};
 pub(crate) use message::time;
 pub use message::{Message, Receipt, Sent};
 pub use org::{DeviceInfo, MemberInfo, Org};
-pub use person::Person;
+pub use person::{Person, Sending};
 pub use status::{Faults, PeerStatus, Status};

@@ -2,6 +2,7 @@
 
 use super::{Message, Sent};
 use crate::{
+    commands::Begun,
     error::{Error, ErrorKind},
     handle::Handle,
     query,
@@ -17,6 +18,28 @@ pub struct Person {
     id: MemberId,
     name: String,
     conversation: ConversationId,
+}
+
+/// A text on its way to be stored, see [`Person::begin_send`]; dropped, it is sent all the same.
+#[derive(Debug)]
+#[must_use = "it says whether the text could be stored"]
+pub struct Sending {
+    begun: Begun,
+}
+
+impl Sending {
+    /// Waits until the text is durable here, which is not until it is delivered.
+    ///
+    /// # Errors
+    /// Oneself, a person whose keys have not come yet, a full disk, a node that has stopped.
+    pub async fn stored(self) -> Result<Sent, Error> {
+        match self.begun.answer().await?? {
+            Answer::Sent { message, conversation, number } => {
+                Ok(Sent { id: message, conversation, number })
+            }
+            _ => Err(Error::internal("the rules answered a send with something else")),
+        }
+    }
 }
 
 impl fmt::Debug for Person {
@@ -70,13 +93,31 @@ impl Person {
     /// # Cancel safety
     /// Safe: a future dropped before it returns has either sent the message or not; it is never sent in part.
     pub async fn send(&self, text: impl Into<String>) -> Result<Sent, Error> {
+        self.begin_send(text).await?.stored().await
+    }
+
+    /// Puts a text in line to be sent, and returns before it is durable: texts put in line one after the other are stored, and
+    /// shown, in that order. Of several calls of [`Self::send`] waited for together no order is promised.
+    ///
+    /// ```no_run
+    /// # async fn example(sam: oob_core::Person) -> Result<(), oob_core::Error> {
+    /// let first = sam.begin_send("Leave the building.").await?;
+    /// let second = sam.begin_send("By the north stairs.").await?;
+    /// first.stored().await?;
+    /// second.stored().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// A text that is empty or over 8 KiB, a node that has stopped.
+    ///
+    /// # Cancel safety
+    /// Safe: a future dropped before it returns has either put the text in line or not.
+    pub async fn begin_send(&self, text: impl Into<String>) -> Result<Sending, Error> {
         let text = Text::parse(text.into())?;
-        match self.handle.commands().run(Command::Send { to: self.id, text }).await? {
-            Answer::Sent { message, conversation, number } => {
-                Ok(Sent { id: message, conversation, number })
-            }
-            _ => Err(Error::internal("the rules answered a send with something else")),
-        }
+        let begun = self.handle.commands().begin(Command::Send { to: self.id, text }).await?;
+        Ok(Sending { begun })
     }
 
     /// Returns messages with a number above `after`, oldest first, at most `limit` and at most 1,000.

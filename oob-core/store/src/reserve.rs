@@ -120,6 +120,26 @@ mod tests {
         assert!(Reserve::find(path).spend());
     }
 
+    /// What a full disk left free is for deletions after a start as well.
+    #[test]
+    fn what_was_given_back_is_promised_until_there_is_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("reserve");
+        let mut reserve = Reserve::find(path.clone());
+        assert_eq!(reserve.promised(), 0, "there never was one");
+        reserve.renew(0);
+        assert_eq!(reserve.promised(), 0, "it is held");
+        assert!(reserve.spend());
+        assert_eq!(reserve.promised(), RESERVE_BYTES);
+        let mut reserve = Reserve::find(path.clone());
+        assert_eq!(reserve.promised(), RESERVE_BYTES, "after a start");
+        reserve.renew(u64::MAX / 2);
+        assert_eq!(reserve.promised(), RESERVE_BYTES, "there is no room for another");
+        reserve.renew(0);
+        assert_eq!(reserve.promised(), 0);
+        assert_eq!(Reserve::find(path).promised(), 0);
+    }
+
     /// The reserve was taken between the moment a batch was told that it has room and the moment it was written.
     #[test]
     fn room_that_was_promised_is_not_taken() {

@@ -467,3 +467,26 @@ async fn dropping_everything_ends_the_node_and_frees_its_home() {
     again.shutdown().await.unwrap();
     again.shutdown().await.unwrap();
 }
+
+/// Whoever waits for many together has no say in which of them is polled first.
+#[tokio::test]
+async fn texts_put_in_line_are_stored_in_that_order_however_they_are_waited_for() {
+    let (dana, sam) = team(["Dana", "Sam"]).await;
+    let to_sam = dana.org().unwrap().person("Sam").unwrap();
+    let mut under_way = Vec::new();
+    for number in 0..300 {
+        under_way.push(to_sam.begin_send(format!("{number}")).await.unwrap());
+    }
+    // The last first.
+    let mut numbers = Vec::new();
+    for sending in under_way.into_iter().rev() {
+        numbers.push(within("storing", sending.stored()).await.unwrap().number);
+    }
+    assert!(numbers.is_sorted_by(|later, earlier| later > earlier), "{numbers:?}");
+    assert!(matches!(to_sam.begin_send("").await, Err(error) if error.kind() == ErrorKind::Empty));
+    let stored = to_sam.messages(0, 1_000).await.unwrap();
+    let texts: Vec<&str> = stored.iter().map(|message| message.text.as_str()).collect();
+    let wanted: Vec<String> = (0..300).map(|number| number.to_string()).collect();
+    assert_eq!(texts, wanted);
+    drop(sam);
+}

@@ -125,4 +125,34 @@ mod tests {
             assert_eq!(proofs(&mut link), [150], "it may have had it or not: once is enough");
         }
     }
+
+    /// Of what was offered only so many ranges are noted: beyond that some is not offered, but nothing twice.
+    #[test]
+    fn beyond_what_is_noted_no_proof_is_offered_twice() {
+        let key = (DeviceId::from([2; 32]), Incarnation(3));
+        let of = |seq| RecordRef { device: key.0, incarnation: key.1, seq };
+        let mut said = RangeSet::new();
+        said.insert(1_000_000);
+        let told = [Told { key, have: said.clone(), known: said.clone(), cut: true }];
+        let mut proofs = Proofs::default();
+        let mut offered = BTreeSet::new();
+        // Every other one, so that nothing joins; three times, as a neighbour tells again what it has.
+        for round in 0..3 {
+            proofs.hear(&told, |_| true);
+            for seq in (2..40_000).step_by(2) {
+                proofs.queue(&of(seq), false, Some(&said));
+                assert!(proofs.queued.len() <= QUEUED_RELEASES);
+                if proofs.is_full() || seq == 39_998 {
+                    while let Some(of) = proofs.next() {
+                        assert!(offered.insert(of.seq), "round {round}: {} twice", of.seq);
+                    }
+                }
+            }
+            assert!(proofs.offered[&key].iter().count() <= OFFERED);
+        }
+        assert_eq!(offered.len(), 19_999, "ascending, all of them once");
+        // What lies below all that was noted counts as offered.
+        proofs.queue(&of(3), false, Some(&said));
+        assert_eq!(proofs.next(), None);
+    }
 }

@@ -307,6 +307,25 @@ mod tests {
         KeyRange { first: Vec::new(), last: vec![0xff; 2] }
     }
 
+    /// A thousand removals in one piece would hold up whoever reads for as long as a thousand nodes take.
+    #[test]
+    fn removals_count_as_what_they_cost_the_tree() {
+        let overlay = Overlay::new(MemoryTree::new().reader(), b"hidden");
+        (0..100).for_each(|number| overlay.write(&put(number, None)));
+        let tables = overlay.tables.read().unwrap();
+        let table = &tables.as_ref().unwrap().active;
+        let (mut after, mut pieces) = (None::<Bytes>, Vec::new());
+        loop {
+            let (batch, is_last) = table.piece(after.as_deref(), 10 * LEAST);
+            pieces.push(batch.writes.len());
+            after = batch.writes.last().map(|(key, _)| key.clone());
+            if is_last {
+                break;
+            }
+        }
+        assert_eq!(pieces, [10; 10]);
+    }
+
     /// A scan takes along what it can want and no more, so that it holds up no commit for longer than that, whatever waits there.
     #[test]
     fn a_scan_takes_no_more_of_a_table_than_it_can_want() {

@@ -10,9 +10,9 @@ use axum::{
     extract::{Query, State},
     response::{IntoResponse, Response},
 };
-use futures::{StreamExt, stream};
+use futures::{StreamExt, stream::FuturesOrdered};
 use hyper::{StatusCode, header};
-use oob_core::{Message, Person};
+use oob_core::{Message, Person, Sending};
 use serde::Deserialize;
 
 /// Messages of one request on their way to the engine at once: what it takes into two batches, so that the next is there,
@@ -33,40 +33,56 @@ pub(super) async fn send(
             Err(failure) => Refusal(failure).into_response(),
         },
         Ok(OneOrLines::Lines(requests)) => {
-            // `buffered` starts them in their order and answers in it, so that they are stored in it too.
-            let answers = stream::iter(requests.into_iter().map(|request| async {
-                match request {
-                    Ok(request) => send_one(&shared, request).await,
-                    Err(failure) => Err(failure),
+            let mut body = Vec::new();
+            let mut under_way = FuturesOrdered::new();
+            for request in requests {
+                if under_way.len() >= IN_FLIGHT
+                    && let Some(answer) = under_way.next().await
+                {
+                    write(&mut body, answer);
                 }
-            }))
-            .buffered(IN_FLIGHT);
-            let body = answers
-                .fold(Vec::new(), |mut body, answer| async move {
-                    let written = match answer {
-                        Ok(sent) => serde_json::to_writer(&mut body, &sent),
-                        Err(failure) => serde_json::to_writer(&mut body, &failure.to_problem()),
-                    };
-                    if written.is_ok() {
-                        body.push(b'\n');
-                    }
-                    body
-                })
-                .await;
+                // Put in line one after the other, and only their answers are waited for together: tokio wakes futures that have
+                // used up their turn last first, so in which order several are polled says nothing.
+                let begun = match request {
+                    Ok(request) => begin(&shared, request).await,
+                    Err(failure) => Err(failure),
+                };
+                under_way.push_back(async { Ok(sent(begun?.stored().await?)) });
+            }
+            while let Some(answer) = under_way.next().await {
+                write(&mut body, answer);
+            }
             (StatusCode::OK, [(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
         }
     }
 }
 
+/// Writes one answer as a line.
+fn write(body: &mut Vec<u8>, answer: Result<Sent, Failure>) {
+    let written = match answer {
+        Ok(sent) => serde_json::to_writer(&mut *body, &sent),
+        Err(failure) => serde_json::to_writer(&mut *body, &failure.to_problem()),
+    };
+    if written.is_ok() {
+        body.push(b'\n');
+    }
+}
+
 async fn send_one(shared: &Shared, request: SendRequest) -> Result<Sent, Failure> {
-    let person = find(shared, &request.target)?;
-    let sent = person.send(request.text).await?;
-    Ok(Sent {
+    Ok(sent(begin(shared, request).await?.stored().await?))
+}
+
+async fn begin(shared: &Shared, request: SendRequest) -> Result<Sending, Failure> {
+    Ok(find(shared, &request.target)?.begin_send(request.text).await?)
+}
+
+fn sent(sent: oob_core::Sent) -> Sent {
+    Sent {
         id: sent.id.to_string(),
         conversation: sent.conversation.to_string(),
         state: "stored".to_owned(),
         number: sent.number,
-    })
+    }
 }
 
 /// What part of a conversation is wanted.
