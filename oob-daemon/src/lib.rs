@@ -71,11 +71,6 @@ mod cli;
 #[doc(hidden)]
 pub mod doors;
 
-/// With glibc's, what a scan of cold pages waits for is malloc (docs/decisions/0040-jemalloc-where-it-is-shipped.md).
-#[cfg(feature = "jemalloc")]
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
 pub use cli::run;
 pub use failure::Failure;
 pub use launch::{Launch, Launched};

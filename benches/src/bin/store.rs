@@ -1,10 +1,7 @@
 //! Measures the store alone, as large as years of use make it; see the README of this folder.
 
 use clap::Parser;
-// Its allocator, if it has one.
 use oob_benches::{Sorted, Usage, fsync_p50};
-#[cfg(feature = "jemalloc")]
-use oob_daemon as _;
 use oob_store::{Area, Bag, Kdf, Order, Passphrase, Store, StoreError, View};
 use rand::{
     RngExt, SeedableRng,
