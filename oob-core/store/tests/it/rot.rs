@@ -253,7 +253,7 @@ fn keep_times(from: &Path, to: &Path) {
 
 /// The control: a good part of the damage does hit. Which bytes are hit is the seed's; what lies there is not, so of twelve rounds
 /// few may.
-fn hits(outcome: &Outcome) {
+fn damage_hits(outcome: &Outcome) {
     let least = if heavy() { 10 } else { 1 };
     assert!(outcome.refused.values().sum::<u32>() >= least, "{outcome:?}");
 }
@@ -261,23 +261,23 @@ fn hits(outcome: &Outcome) {
 #[test]
 fn flipped_bits_anywhere_are_survived_or_named() {
     let outcome = rounds(flip, 1);
-    hits(&outcome);
+    damage_hits(&outcome);
 }
 
 #[test]
 fn files_cut_short_anywhere_are_survived_or_named() {
     let outcome = rounds(cut, 2);
-    hits(&outcome);
+    damage_hits(&outcome);
 }
 
 #[test]
 fn blank_ranges_anywhere_are_survived_or_named() {
     let outcome = rounds(blank, 3);
-    hits(&outcome);
+    damage_hits(&outcome);
 }
 
 #[test]
 fn pages_and_files_in_the_wrong_place_are_survived_or_named() {
     let outcome = rounds(swap, 4);
-    hits(&outcome);
+    damage_hits(&outcome);
 }
