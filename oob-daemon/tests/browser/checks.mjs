@@ -144,6 +144,8 @@ async function a_text_has_room_for_8192_bytes_and_drafts_stay({ dana, pages }) {
 async function older_messages_come_on_asking_and_the_view_stays({ dana, sam, pages }) {
   const page = await (await pages.open(dana.ticket())).ready();
   await sam.send("dana", ...Array.from({ length: 120 }, (_, number) => `line ${number} of the report`));
+  // All of them, or those that come while it is open are simply added to it, and nothing earlier is left to ask for.
+  await dana.has("sam", "line 119 of the report");
   await page.open("Sam");
   await page.shows("line 119 of");
   const count = () => page.get(".message").count();

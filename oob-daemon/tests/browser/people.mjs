@@ -53,6 +53,16 @@ export class Person {
     if (status !== 200) throw new Error(`messages: ${status}`);
   }
 
+  /** Waits until a text is the newest from somebody. */
+  async has(from, text) {
+    for (let left = 600; left > 0; left -= 1) {
+      const { messages } = await this.get(`messages?target=person:${from}&before=${Number.MAX_SAFE_INTEGER}&limit=1`);
+      if (messages.at(-1)?.text === text) return;
+      await new Promise((done) => setTimeout(done, 100));
+    }
+    throw new Error(`${text} of ${from} did not come`);
+  }
+
   async me() {
     return (await this.get("me")).member;
   }
