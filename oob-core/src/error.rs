@@ -78,6 +78,10 @@ pub enum ErrorKind {
     NoKeys,
     /// The target is this device's own person.
     Yourself,
+    /// This device's admin signed it, or something that excludes it, already.
+    SignedAlready,
+    /// A proposal that is not what it seems.
+    BadProposal,
     /// Something that this version does not do yet.
     NotYet,
     /// A number or duration outside what is allowed.
@@ -94,7 +98,7 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// All kinds, for tables and tests.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 40] = [
         Self::NotInitialised,
         Self::AlreadyInitialised,
         Self::WrongPassphrase,
@@ -127,6 +131,8 @@ impl ErrorKind {
         Self::TooMany,
         Self::NoKeys,
         Self::Yourself,
+        Self::SignedAlready,
+        Self::BadProposal,
         Self::NotYet,
         Self::OutOfRange,
         Self::Timeout,
@@ -170,6 +176,8 @@ impl ErrorKind {
             Self::TooMany => "too_many",
             Self::NoKeys => "no_keys",
             Self::Yourself => "yourself",
+            Self::SignedAlready => "signed_already",
+            Self::BadProposal => "bad_proposal",
             Self::NotYet => "not_yet",
             Self::OutOfRange => "out_of_range",
             Self::Timeout => "timeout",
@@ -241,6 +249,8 @@ impl ErrorKind {
             Self::TooMany => "remove some first",
             Self::NoKeys => "wait until they have been in reach once, see: oob status",
             Self::Yourself => "name somebody else; oob status shows who is there",
+            Self::SignedAlready => "see what waits for whom: oob org status",
+            Self::BadProposal => "do not sign it; ask who proposed it",
             Self::NotYet => "this comes with a later version",
             Self::OutOfRange => "give a value within these bounds",
             Self::Timeout => "look who is in reach: oob status, then try again",
@@ -497,6 +507,11 @@ impl From<CommandError> for Error {
             CommandError::NoOrg => ErrorKind::NoOrg,
             CommandError::HasOrg => ErrorKind::HasOrg,
             CommandError::NotAdmin | CommandError::NotAlerter => ErrorKind::NotAdmin,
+            CommandError::NoOffer { .. } | CommandError::NoProposal => ErrorKind::NotFound,
+            CommandError::BadCouncil { .. } => ErrorKind::OutOfRange,
+            CommandError::Signed | CommandError::SignedAnother => ErrorKind::SignedAlready,
+            CommandError::StrangeKey { .. } | CommandError::Undoes => ErrorKind::BadProposal,
+            CommandError::AdminsDevice => ErrorKind::NotAdmin,
             CommandError::NoAlert => ErrorKind::NotFound,
             CommandError::NotOffered { .. } => ErrorKind::OutOfRange,
             CommandError::TooManyAlerts { .. } => ErrorKind::TooMany,
@@ -524,6 +539,26 @@ impl From<CommandError> for Error {
             CommandError::NotOffered { .. } => {
                 Self::new(kind, message).with_hint("answer with one of these words, or with none")
             }
+            CommandError::NoOffer { .. } => Self::new(kind, message)
+                .with_hint("they make one on their device: oob org admin offer"),
+            CommandError::NoProposal => {
+                Self::new(kind, message).with_hint("see which there are: oob org status")
+            }
+            CommandError::BadCouncil { .. } => Self::new(kind, message)
+                .with_hint("three admins of whom two sign, or five of whom three, are usual"),
+            CommandError::Signed => {
+                Self::new(kind, message).with_hint("see who is missing: oob org status")
+            }
+            CommandError::StrangeKey { .. } => Self::new(kind, message).with_hint(
+                "ask who proposed it, and whoever is named, in another way; do not sign it",
+            ),
+            CommandError::Undoes => Self::new(kind, message)
+                .with_hint("have it proposed again with this version: oob org propose admins NAME..."),
+            CommandError::AdminsDevice => Self::new(kind, message)
+                .with_hint("first have others be admins: oob org propose admins NAME..."),
+            CommandError::SignedAnother => Self::new(kind, message).with_hint(
+                "have the one you want proposed again, then sign that: oob org propose admins NAME...",
+            ),
             CommandError::TooManyAlerts { .. } => Self::new(kind, message)
                 .with_hint("ask somebody else to alert, or send messages: oob send NAME TEXT"),
             CommandError::RoleNotYet { .. } => {

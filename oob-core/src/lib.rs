@@ -121,10 +121,10 @@ pub mod doors;
 mod supervision;
 
 pub use api::{
-    Addresses, Alert, AlertAck, AlertAcked, AlertAsked, AlertOptions, AlertStatus, Alerts, Away,
-    Cursor, DeviceInfo, Event, Events, Faults, Identity, Invite, InviteOptions, Island,
-    IssuedInvite, KnownAddress, MemberInfo, Message, Org, OrgSummary, PeerChange, PeerStatus,
-    Person, Receipt, Sending, Sent, Status,
+    Addresses, Admin, Alert, AlertAck, AlertAcked, AlertAsked, AlertOptions, AlertStatus, Alerts,
+    Away, Council, Cursor, Decision, DeviceInfo, Event, Events, Faults, Identity, Invite,
+    InviteOptions, Island, IssuedInvite, KnownAddress, MemberInfo, Message, Org, OrgSummary,
+    PeerChange, PeerStatus, Person, Proposal, Proposed, Receipt, Sending, Sent, Status,
 };
 pub use backup::{BackupInfo, Keepsakes, Recovered};
 pub use config::Preset;

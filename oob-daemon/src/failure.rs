@@ -31,6 +31,8 @@ pub(crate) const CODES: &[(&str, u8, u16)] = &[
     ("out_of_range", 1, 422),
     ("io", 1, 500),
     ("yourself", 1, 422),
+    ("signed_already", 1, 409),
+    ("bad_proposal", 9, 422),
     ("not_yet", 1, 501),
     ("file", 1, 500),
     ("file_exists", 1, 409),

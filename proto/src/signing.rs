@@ -24,11 +24,13 @@ pub enum SignedType {
     AlertAck,
     /// `Floor`.
     Floor,
+    /// `OfferedKey`.
+    AdminOffer,
 }
 
 impl SignedType {
     /// All of them, for tests that must cover each.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Op,
         Self::Device,
         Self::Join,
@@ -38,6 +40,7 @@ impl SignedType {
         Self::Alert,
         Self::AlertAck,
         Self::Floor,
+        Self::AdminOffer,
     ];
 
     /// Returns the context the signature starts with.
@@ -52,6 +55,7 @@ impl SignedType {
             Self::Alert => b"oob/1 alert\0",
             Self::AlertAck => b"oob/1 alert-ack\0",
             Self::Floor => b"oob/1 floor\0",
+            Self::AdminOffer => b"oob/1 admin-offer\0",
         }
     }
 }

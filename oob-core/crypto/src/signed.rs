@@ -88,6 +88,9 @@ mod tests {
                 SignedType::Floor => {
                     "6abaa73cab65dda03a8224ab8d0083d74013413a13b30eaec040612f291ef4617223b434feb6a696746501a74842b8f0d8404f815df28cded64bccd64d947a0f"
                 }
+                SignedType::AdminOffer => {
+                    "1d10fde6cf281e0835f6849692631134d77e7c674aa623b269077e711cb75055c54d1fc74baa8a30798d447aab1172d4dead2a507b232d65baba25ed8ce1ef0f"
+                }
                 other => panic!("no golden bytes for {other:?}"),
             };
             let signed = sign(kind, &org, b"payload".to_vec(), &[&key]);

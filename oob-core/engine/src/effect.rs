@@ -1,7 +1,7 @@
 //! What goes out once a batch is durable: effects to the network, replies to callers.
 
 use crate::model::{LinkId, Role, Ticket};
-use oob_proto::{AlertId, ConversationId, MemberId, MessageId, OrgId, wire};
+use oob_proto::{AlertId, ConversationId, MemberId, MessageId, OpHash, OrgId, wire};
 
 /// Something to do on the network. Doing it twice, or not at all because of a crash, does no harm.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +83,15 @@ pub enum Answer {
         /// Its number in this device's history.
         number: u64,
     },
+    /// A proposal, or a signature under one, stored durably.
+    Proposed {
+        /// The proposal.
+        op: OpHash,
+        /// Whether enough have signed it.
+        decided: bool,
+        /// How many have to yet.
+        missing: usize,
+    },
     /// An alert, stored durably.
     Alert {
         /// Which.
@@ -103,6 +112,45 @@ pub enum CommandError {
     /// Only an admin may.
     #[error("only an admin of the organisation may do this")]
     NotAdmin,
+    /// Somebody who is to be an admin has offered no key for it.
+    #[error("{name} has offered no key to be an admin with")]
+    NoOffer {
+        /// Who.
+        name: String,
+    },
+    /// Too few or too many admins, or signatures asked of them.
+    #[error("of {admins} admins {k} cannot be asked to sign: {why}")]
+    BadCouncil {
+        /// How many admins.
+        admins: usize,
+        /// How many must sign.
+        k: usize,
+        /// What is asked for instead.
+        why: &'static str,
+    },
+    /// No such proposal, or it is decided.
+    #[error("there is no such proposal, or it is decided already")]
+    NoProposal,
+    /// This device's key signed it already.
+    #[error("this device has signed it already")]
+    Signed,
+    /// Two sets of admins in place of the same ones exclude each other, and the later round stands.
+    #[error(
+        "this device has signed a set of admins that excludes this one, of the same round or a later one"
+    )]
+    SignedAnother,
+    /// It names somebody with a key that no device of theirs ever offered.
+    #[error("{name} has never offered the key that is proposed here in this name")]
+    StrangeKey {
+        /// Who.
+        name: String,
+    },
+    /// It takes back what somebody said, besides taking them out.
+    #[error("this proposal also undoes what was signed by those whom it takes out")]
+    Undoes,
+    /// The device of one of several admins.
+    #[error("this is the device of an admin, whom one admin alone cannot take out")]
+    AdminsDevice,
     /// A role this version does not give.
     #[error("this version invites responders only, not {role}")]
     RoleNotYet {

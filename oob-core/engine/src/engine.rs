@@ -667,6 +667,28 @@ fn command_of(
             state.rotate_now(cx);
             Ok(answer)
         }
+        Command::OfferAdmin => {
+            refresh(state, cx)?;
+            state.offer_admin(cx)
+        }
+        Command::ProposeAdmins { members, k } => {
+            refresh(state, cx)?;
+            let op = state.propose_admins(cx, &members, k)?;
+            refresh(state, cx)?;
+            state.proposed(op)
+        }
+        Command::ProposeName { name } => {
+            refresh(state, cx)?;
+            let op = state.propose_name(cx, &name)?;
+            refresh(state, cx)?;
+            state.proposed(op)
+        }
+        Command::SignProposal { op } => {
+            refresh(state, cx)?;
+            state.sign_proposal(cx, op)?;
+            refresh(state, cx)?;
+            state.proposed(op)
+        }
         Command::Send { to, text } => {
             refresh(state, cx)?;
             // Whoever writes does not wait for a turn.
@@ -703,6 +725,12 @@ fn refresh(state: &mut State, cx: &mut Cx<'_>) -> Result<(), RecordError> {
     for link in state.refresh_roster(cx)? {
         state.link_down(cx, link);
         cx.out.effects.push(Effect::Close { link, reason: "not in the roster any more" });
+    }
+    // Each set has new keys, so whoever is one of several admins has the next at hand.
+    if state.lacks_offer()
+        && let Err(error) = state.offer_admin(cx)
+    {
+        tracing::warn!(%error, "no key is offered for the next set of admins");
     }
     Ok(())
 }

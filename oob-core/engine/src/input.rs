@@ -7,7 +7,7 @@ use crate::{
     model::{AlertAnswer, AlertText, DeviceClass, Name, Role, Severity, Text},
 };
 use oob_crypto::DhPublic;
-use oob_proto::{AlertId, ConversationId, DeviceId, MemberId, TransportKey, wire};
+use oob_proto::{AlertId, ConversationId, DeviceId, MemberId, OpHash, TransportKey, wire};
 
 /// One thing that happened.
 #[derive(Debug)]
@@ -126,6 +126,25 @@ pub enum Command {
     RevokeDevice {
         /// Which.
         device: DeviceId,
+    },
+    /// Makes a key that this device would be an admin with, and says so in the log. Reply: `Done`.
+    OfferAdmin,
+    /// Proposes who the admins are, and signs that. Each must have offered a key. Reply: `Proposed`.
+    ProposeAdmins {
+        /// The people, this one among them or not.
+        members: Vec<MemberId>,
+        /// How many of them must sign what one may not do alone.
+        k: usize,
+    },
+    /// Proposes another name for the organisation, and signs that. Reply: `Proposed`.
+    ProposeName {
+        /// The name.
+        name: Name,
+    },
+    /// Signs what somebody proposed. Reply: `Proposed`.
+    SignProposal {
+        /// Which.
+        op: OpHash,
     },
     /// Takes operations that somebody showed; they are checked like any others. Reply: `Done`.
     Learn {

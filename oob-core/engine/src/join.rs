@@ -20,6 +20,7 @@ use oob_proto::{
     wire::{self, op_body::Kind},
 };
 use rand_core::Rng as _;
+use std::sync::Arc;
 
 /// Longest life of an invitation.
 const INVITE_LIFE_MS: u64 = 30 * 86_400_000;
@@ -113,7 +114,8 @@ impl State {
         name: Option<Name>,
     ) -> Result<Answer, CommandError> {
         let organisation = self.organisation.as_mut().ok_or(CommandError::NoOrg)?;
-        let admin = self.identity.admin.as_ref().ok_or(CommandError::NotAdmin)?;
+        let office = Arc::clone(&organisation.roster().view.council);
+        let admin = self.identity.admin_in(&office).ok_or(CommandError::NotAdmin)?;
         if role != Role::Responder {
             return Err(CommandError::RoleNotYet { role });
         }

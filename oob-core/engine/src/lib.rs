@@ -75,6 +75,7 @@ mod carrying;
 mod certificates;
 mod frames;
 mod giving_up;
+mod governing;
 mod join;
 mod lives;
 mod nearness;

@@ -3,7 +3,7 @@
 
 use crate::{
     cx::{Cx, Rng},
-    model::{DeviceClass, Name},
+    model::{CouncilView, DeviceClass, Name},
     runs::Runs,
     stored::{self, RecordError},
 };
@@ -43,6 +43,9 @@ const OVERTAKEN_MS: u64 = 86_400_000;
 /// Own certificates kept: those of 22 days, and room for a clock that jumps; as many as others keep of one device.
 const RELAY_CERTS: usize = 32;
 
+/// How long the key of an admin is kept after another took its place, of running time.
+const FORMER_MS: u64 = 22 * 86_400_000;
+
 /// A relay key signs this long, about a day.
 pub(crate) const RELAY_LIFE_MS: u64 = 86_400_000;
 
@@ -57,6 +60,10 @@ pub(crate) struct Identity {
     pub(crate) class: DeviceClass,
     pub(crate) site: String,
     pub(crate) admin: Option<SigningKey>,
+    /// Keys this device would be an admin with, the newest last.
+    pub(crate) offered: Vec<SigningKey>,
+    /// Keys of an admin whose time is over, and the running time at which they are forgotten.
+    pub(crate) former: Vec<(SigningKey, u64)>,
     pub(crate) device: DeviceId,
 }
 
@@ -72,10 +79,43 @@ impl Identity {
             class: DeviceClass::Unknown,
             site: String::new(),
             admin: None,
+            offered: Vec::new(),
+            former: Vec::new(),
             name,
             device,
             dsk,
         }
+    }
+
+    /// The key this device signs as an admin with; none where it is none's.
+    pub(crate) fn admin_in(&self, office: &CouncilView) -> Option<&SigningKey> {
+        let former = self.former.iter().map(|(key, _)| key);
+        self.admin.iter().chain(&self.offered).chain(former).find(|key| is_seated(key, office))
+    }
+
+    /// Signs with another key once that is in office, and forgets those whose time has been over for long: until then somebody who was
+    /// away may bring word of a later set in place of the same ones. Says whether anything changed.
+    pub(crate) fn follow_office(&mut self, office: &CouncilView, elapsed_ms: u64) -> bool {
+        let before = self.former.len();
+        self.former.retain(|(key, until_ms)| *until_ms > elapsed_ms || is_seated(key, office));
+        let mut changed = self.former.len() != before;
+        if !office.seats.is_empty()
+            && let Some(old) = self.admin.take_if(|key| !is_seated(key, office))
+        {
+            self.former.push((old, elapsed_ms.saturating_add(FORMER_MS)));
+            changed = true;
+        }
+        if self.admin.is_none() {
+            let offered = self.offered.iter().position(|key| is_seated(key, office));
+            let former = self.former.iter().position(|(key, _)| is_seated(key, office));
+            self.admin = match (offered, former) {
+                (Some(place), _) => Some(self.offered.remove(place)),
+                (None, Some(place)) => Some(self.former.remove(place).0),
+                (None, None) => None,
+            };
+            changed |= self.admin.is_some();
+        }
+        changed
     }
 
     pub(crate) fn transport_key(&self) -> TransportKey {
@@ -102,6 +142,19 @@ impl Identity {
             class: DeviceClass::from_code(raw.class),
             site: raw.site,
             admin,
+            offered: raw
+                .offered_keys
+                .iter()
+                .map(|key| signing_key(key).ok_or_else(unreadable))
+                .collect::<Result<_, _>>()?,
+            former: raw
+                .former_keys
+                .iter()
+                .map(|former| {
+                    let key = signing_key(&former.key).ok_or_else(unreadable)?;
+                    Ok::<_, RecordError>((key, former.until_ms))
+                })
+                .collect::<Result<_, _>>()?,
             device: device_id(&dsk.public()),
             dsk,
         }))
@@ -122,6 +175,15 @@ impl Identity {
                 .as_ref()
                 .map(|key| key.export_secret().to_vec())
                 .unwrap_or_default(),
+            offered_keys: self.offered.iter().map(|key| key.export_secret().to_vec()).collect(),
+            former_keys: self
+                .former
+                .iter()
+                .map(|(key, until_ms)| wire::StoredFormerKey {
+                    key: key.export_secret().to_vec(),
+                    until_ms: *until_ms,
+                })
+                .collect(),
         };
         let bytes = Zeroizing::new(raw.encode_to_vec());
         store.put(&stored::own(), stored::OWN_IDENTITY, &bytes);
@@ -132,10 +194,18 @@ impl Identity {
             &mut raw.transport_key,
             &mut raw.olm_account,
             &mut raw.admin_key,
-        ] {
+        ]
+        .into_iter()
+        .chain(&mut raw.offered_keys)
+        .chain(raw.former_keys.iter_mut().map(|former| &mut former.key))
+        {
             zeroize::Zeroize::zeroize(secret);
         }
     }
+}
+
+fn is_seated(key: &SigningKey, office: &CouncilView) -> bool {
+    office.seats.iter().any(|seat| seat.key == key.public())
 }
 
 /// Draws what a run is told by; 0 tells none.

@@ -40,7 +40,7 @@ impl State {
         if *device == self.identity.device {
             return Err(CommandError::ThisDevice);
         }
-        let admin = self.identity.admin.as_ref();
+        let admin = self.identity.admin_in(&roster.view.council);
         let there = roster.view.devices.get(device);
         // An admin's word goes over the person's: whoever has a stolen device can write in its person's name.
         let by_person_only = roster
@@ -56,6 +56,13 @@ impl State {
             && !roster.removed.iter().any(|(id, removed)| {
                 removed.by_admin && roster.former.get(id).map(|former| former.member) == me
             });
+        let office = &roster.view.council;
+        if admin.is_some()
+            && office.seats.len() > 1
+            && office.seats.iter().any(|seat| seat.member == Some(target.member))
+        {
+            return Err(CommandError::AdminsDevice);
+        }
         let by: &SigningKey = match admin {
             Some(admin) => admin,
             None if own => &self.identity.uik,

@@ -1,6 +1,6 @@
 //! What the engine lets others read without asking it: published after each batch, never changed afterwards.
 
-use crate::model::{Device, Member, Name, RangeSet};
+use crate::model::{CouncilView, Device, Member, Name, RangeSet};
 use oob_crypto::{BeaconKey, HeaderKey, PublicKey};
 use oob_proto::{DeviceId, DeviceShort, EpochId, Incarnation, MemberId, OrgId, TransportKey};
 use std::{collections::BTreeMap, sync::Arc};
@@ -157,6 +157,8 @@ pub struct RosterView {
     pub members: BTreeMap<MemberId, Member>,
     /// By id.
     pub devices: BTreeMap<DeviceId, Device>,
+    /// Who decides, and what waits for them.
+    pub council: Arc<CouncilView>,
     /// The log holds an operation that this version does not know and must not pass over: it needs an update before it
     /// judges who may do what.
     pub update_needed: bool,

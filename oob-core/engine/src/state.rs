@@ -334,6 +334,10 @@ impl State {
         self.rekeyed = true;
         self.reheld = true;
         let org = organisation.id;
+        let office = Arc::clone(&organisation.roster().view.council);
+        if self.identity.follow_office(&office, cx.elapsed_ms) {
+            self.identity.save(cx.store);
+        }
         let devices: Vec<Device> = organisation.roster().with_former().cloned().collect();
         let standing: BTreeSet<DeviceId> =
             organisation.roster().view.devices.keys().copied().collect();

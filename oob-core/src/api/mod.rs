@@ -9,6 +9,7 @@ mod message;
 // layer: handles
 mod addresses;
 mod alerts;
+mod council;
 mod events;
 mod org;
 mod person;
@@ -17,6 +18,7 @@ mod status;
 pub use addresses::{Addresses, KnownAddress};
 pub use alert::{Alert, AlertAck, AlertAcked, AlertAsked, AlertOptions, AlertStatus};
 pub use alerts::Alerts;
+pub use council::{Admin, Council, Decision, Proposal, Proposed};
 pub use events::{Cursor, Event, Events, PeerChange};
 pub use identity::{Identity, OrgSummary};
 pub use invite::{Invite, InviteOptions, IssuedInvite};

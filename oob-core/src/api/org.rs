@@ -61,6 +61,10 @@ impl Org {
         Some(Self { handle: Arc::clone(handle), summary })
     }
 
+    pub(super) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
     /// Returns its id.
     pub fn id(&self) -> OrgId {
         self.summary.id

@@ -74,6 +74,13 @@ pub(super) enum Verb {
         #[command(subcommand)]
         verb: AlertVerb,
     },
+    /// Show who decides in the organisation, propose, and sign what others proposed.
+    ///
+    /// Example: oob org show
+    Org {
+        #[command(subcommand)]
+        verb: OrgVerb,
+    },
     /// Copy this home to a file, make a home of one, or go back to a snapshot.
     ///
     /// Example: oob backup write /media/stick/dana.oobcopy
@@ -304,6 +311,63 @@ pub(super) struct Log {
     /// Only what came within this time.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(super) since: Option<Duration>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum OrgVerb {
+    /// Show the organisation, its admins, and how many of them must sign.
+    Show,
+    /// Show what waits for signatures: who signed it and who has not.
+    Status,
+    /// Be an admin.
+    Admin {
+        #[command(subcommand)]
+        verb: AdminVerb,
+    },
+    /// Propose something that several admins have to sign, and sign it.
+    Propose {
+        #[command(subcommand)]
+        verb: ProposeVerb,
+    },
+    /// Sign what another admin proposed.
+    ///
+    /// Example: oob org sign k3vqx2mf
+    Sign {
+        /// Its id; a beginning that no other has is enough.
+        id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AdminVerb {
+    /// Make a key to be an admin with, and tell the others; it gives no right by itself.
+    ///
+    /// Example: oob org admin offer
+    Offer,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ProposeVerb {
+    /// Propose who the admins are: all of them by name, those who stay too.
+    ///
+    /// Each must have run `oob org admin offer`; so must those who are admins already if more signatures are asked for than before.
+    ///
+    /// Example: oob org propose admins dana sam noor --sign 2
+    Admins {
+        /// Names, or person:NAME.
+        #[arg(required = true)]
+        names: Vec<String>,
+        /// How many of them must sign what one may not do alone; more than half, fewer than all.
+        #[arg(long, value_name = "COUNT")]
+        sign: Option<usize>,
+    },
+    /// Propose another name for the organisation.
+    ///
+    /// Example: oob org propose name "Harbour Clinic North"
+    Name {
+        /// The name.
+        name: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]

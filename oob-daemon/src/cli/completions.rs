@@ -166,10 +166,10 @@ mod tests {
     #[test]
     fn zsh_asks_for_names_where_a_person_is_named() {
         let script = script(Shell::Zsh);
-        // `send` and `log`.
+        // `send`, `log` and `org propose admins`.
         assert_eq!(
             script.matches(ZSH_TARGET.1).count(),
-            2,
+            3,
             "the description of TARGET has changed"
         );
         assert!(!script.contains(ZSH_TARGET.0));

@@ -16,6 +16,7 @@ mod init;
 mod invite;
 mod join;
 mod log;
+mod org;
 mod send;
 mod status;
 mod up;
@@ -71,6 +72,7 @@ fn dispatch(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
         }
         Verb::Send(options) => block_on(send::run(options, &home()?, printer)),
         Verb::Log(options) => block_on(log::run(options, &home()?, printer)).map(done),
+        Verb::Org { verb } => block_on(org::run(verb, args.yes, &home()?, printer)).map(done),
         Verb::Alert { verb } => block_on(alert::run(verb, args.yes, &home()?, printer)).map(done),
         Verb::Backup { verb } => {
             block_on(backup::run(verb, args, args.yes, &home()?, printer)).map(done)

@@ -11,6 +11,7 @@ mod event;
 mod identity;
 mod invite;
 mod message;
+mod org;
 mod problem;
 mod service;
 mod status;
@@ -27,6 +28,7 @@ pub use invite::{Invite, InviteRequest, JoinRequest, Joined};
 pub use message::{
     Conversation, Conversations, LogEntry, MessagePage, Nothing, ReadRequest, SendRequest, Sent,
 };
+pub use org::{Admin, Org, Proposal, ProposalRequest, Signed};
 pub use problem::{ErrorBody, ErrorLine, Problem};
 pub use service::{ApiFile, Health, Ready, Report, Step, Stopped, Stopping};
 pub use status::{Away, Faults, Island, Peer, Peers, Status};

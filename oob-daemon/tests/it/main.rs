@@ -20,5 +20,6 @@ mod netlab_bridge;
 mod netlab_line;
 mod newcomer;
 mod openapi;
+mod org;
 mod service;
 mod web;

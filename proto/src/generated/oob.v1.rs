@@ -70,7 +70,7 @@ pub struct OpHeader {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct OpBody {
-    #[prost(oneof = "op_body::Kind", tags = "1, 4, 13, 18, 19, 20, 21, 24")]
+    #[prost(oneof = "op_body::Kind", tags = "1, 2, 4, 13, 18, 19, 20, 21, 24, 25, 26")]
     pub kind: ::core::option::Option<op_body::Kind>,
 }
 /// Nested message and enum types in `OpBody`.
@@ -79,6 +79,8 @@ pub mod op_body {
     pub enum Kind {
         #[prost(message, tag = "1")]
         Genesis(super::Genesis),
+        #[prost(message, tag = "2")]
+        AdminSet(super::AdminSet),
         #[prost(message, tag = "4")]
         Policy(super::Policy),
         #[prost(message, tag = "13")]
@@ -93,6 +95,10 @@ pub mod op_body {
         EpochKey(super::EpochKey),
         #[prost(message, tag = "24")]
         Member(super::Member),
+        #[prost(message, tag = "25")]
+        Endorse(super::Endorse),
+        #[prost(message, tag = "26")]
+        AdminOffer(super::AdminOffer),
     }
 }
 /// The first operation; its hash is the OrgId. Author: the first admin key.
@@ -114,9 +120,63 @@ pub struct Admin {
     /// 32 bytes, Ed25519 admin key.
     #[prost(bytes = "vec", tag = "1")]
     pub key: ::prost::alloc::vec::Vec<u8>,
-    /// 32 bytes, Ed25519 identity key of the person who holds it.
+    /// 32 bytes, Ed25519 identity key of the person who holds it; empty for a key on paper.
     #[prost(bytes = "vec", tag = "2")]
     pub uik: ::prost::alloc::vec::Vec<u8>,
+}
+/// Admins that take the place of others. It counts once as many admins of `base` as that asks for signed it, its author among them.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AdminSet {
+    /// Operation hash of the Genesis or AdminSet that it takes the place of.
+    #[prost(bytes = "vec", tag = "1")]
+    pub base: ::prost::alloc::vec::Vec<u8>,
+    /// Of several on one base that are signed the highest counts. From 1.
+    #[prost(uint64, tag = "2")]
+    pub round: u64,
+    /// How many of these admins must sign what one may not do alone.
+    #[prost(uint32, tag = "3")]
+    pub k: u32,
+    #[prost(message, repeated, tag = "4")]
+    pub admins: ::prost::alloc::vec::Vec<Admin>,
+    /// What of each admin of `base` still stands who is none of these.
+    #[prost(message, repeated, tag = "5")]
+    pub cuts: ::prost::alloc::vec::Vec<AdminCut>,
+}
+/// Up to where an admin's word stands.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AdminCut {
+    /// 32 bytes, Ed25519 admin key.
+    #[prost(bytes = "vec", tag = "1")]
+    pub key: ::prost::alloc::vec::Vec<u8>,
+    /// By its lives; a life not named here does not stand at all. Only `ops` means anything.
+    #[prost(message, repeated, tag = "2")]
+    pub lives: ::prost::alloc::vec::Vec<Cut>,
+}
+/// Signs another operation as well. Author: an admin key.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Endorse {
+    /// Operation hash.
+    #[prost(bytes = "vec", tag = "1")]
+    pub op: ::prost::alloc::vec::Vec<u8>,
+}
+/// A key with which a person would be an admin, or that they wrote on paper. Author: a device of theirs.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AdminOffer {
+    /// Payload: OfferedKey. Type: "admin-offer". Signed by the offered key.
+    #[prost(message, optional, tag = "1")]
+    pub offer: ::core::option::Option<Signed>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OfferedKey {
+    /// 32 bytes, Ed25519.
+    #[prost(bytes = "vec", tag = "1")]
+    pub key: ::prost::alloc::vec::Vec<u8>,
+    /// 32 bytes, DeviceId of the author.
+    #[prost(bytes = "vec", tag = "2")]
+    pub device: ::prost::alloc::vec::Vec<u8>,
+    /// What stands on the paper, empty for a key that lies on the device.
+    #[prost(string, tag = "3")]
+    pub paper: ::prost::alloc::string::String,
 }
 /// A person. Author: an admin key, while the organisation has one admin.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -807,7 +867,7 @@ pub struct JoinRefused {
     pub code: u32,
 }
 /// This device's long-lived keys, made once.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct StoredIdentity {
     #[prost(bytes = "vec", tag = "1")]
     pub uik: ::prost::alloc::vec::Vec<u8>,
@@ -828,6 +888,20 @@ pub struct StoredIdentity {
     /// Only on the device of an admin.
     #[prost(bytes = "vec", tag = "9")]
     pub admin_key: ::prost::alloc::vec::Vec<u8>,
+    /// Keys this device would be an admin with.
+    #[prost(bytes = "vec", repeated, tag = "10")]
+    pub offered_keys: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// Keys of an admin whose time is over.
+    #[prost(message, repeated, tag = "11")]
+    pub former_keys: ::prost::alloc::vec::Vec<StoredFormerKey>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredFormerKey {
+    #[prost(bytes = "vec", tag = "1")]
+    pub key: ::prost::alloc::vec::Vec<u8>,
+    /// Running time of the store at which it is forgotten, milliseconds.
+    #[prost(uint64, tag = "2")]
+    pub until_ms: u64,
 }
 /// Membership of this device, from founding or from the first join request on.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

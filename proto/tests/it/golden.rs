@@ -28,12 +28,12 @@ macro_rules! types {
     };
 }
 types! {
-    Ack Addresses Admin Alert AlertAck Body Credit Cut Device DeviceCert DeviceRevoke Envelope EpochGrant EpochKey FirstFlight
+    Ack Addresses Admin AdminCut AdminOffer AdminSet Alert AlertAck Body Credit Cut Device DeviceCert DeviceRevoke Endorse Envelope EpochGrant EpochKey FirstFlight
     Floor FloorEntry Frame Genesis Have HaveEntry HaveMark Heard Heartbeat Hello Inner Invite InviteLink InviteRedeemed JoinAnswer
-    JoinAsk JoinFrame JoinProof JoinRefused JoinRequest JoinShow Member Nearby Op OpBody OpHeader PeerAddresses Policy
+    JoinAsk JoinFrame JoinProof JoinRefused JoinRequest JoinShow Member Nearby OfferedKey Op OpBody OpHeader PeerAddresses Policy
     PrekeyBundle Range RelayCert Release SealedAlert Sig Signed StoredAlert StoredAlertAck StoredAlertAckedEvent
     StoredAlertClock StoredAlertEvent StoredAlertPlace StoredAwaited StoredBundle StoredCarried StoredConversation
-    StoredEpoch StoredEvent StoredEvents StoredHeldOlm StoredHolder StoredHolders StoredIdentity StoredInChannel
+    StoredEpoch StoredEvent StoredEvents StoredFormerKey StoredHeldOlm StoredHolder StoredHolders StoredIdentity StoredInChannel
     StoredJoinedEvent StoredLife StoredMembership StoredMessage StoredMessageEvent StoredNeighbour StoredOlm
     StoredOutChannel StoredOutbox StoredOutboxItem StoredPeer StoredRanges StoredReceiptEvent StoredReceipts
     StoredRelayCert StoredRelease StoredReleases StoredRun StoredRuns StoredWaiting Text

@@ -2,6 +2,7 @@
 
 mod alert;
 mod conversation;
+mod council;
 mod handle;
 mod name;
 mod org;
@@ -10,6 +11,7 @@ mod time;
 
 pub use alert::{Alert, AlertAck, AlertAnswer, AlertText, AlertTextError, Severity};
 pub use conversation::{Message, MessageState, Receipt};
+pub use council::{Change, CouncilView, Proposal, Seat};
 pub use handle::{LinkId, Ticket};
 pub use name::{Name, NameError, Text, TextError};
 pub use oob_crypto::Ring;

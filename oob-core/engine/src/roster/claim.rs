@@ -7,6 +7,7 @@ use oob_proto::{
     DeviceId, Incarnation, MemberId, Message, OpHash, OrgId, TransportKey, limits,
     signing::SignedType, wire,
 };
+use std::{collections::BTreeMap, sync::Arc};
 
 /// A claim did not hold; peers learn nothing more, and neither does the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -134,6 +135,91 @@ impl JoinClaim {
     }
 }
 
+/// Admins of one set, paper counted.
+pub(crate) const ADMINS: usize = 32;
+
+/// The keys of admins, and the identity key of who holds each; none for paper.
+pub(crate) type Seats = BTreeMap<PublicKey, Option<PublicKey>>;
+
+/// Reads the admins of a set; none if one is no key, is there twice, or they are too many.
+pub(crate) fn seats(admins: &[wire::Admin]) -> Result<Arc<Seats>, ClaimError> {
+    if admins.is_empty() || admins.len() > ADMINS {
+        return Err(ClaimError);
+    }
+    let mut seats = BTreeMap::new();
+    for admin in admins {
+        let uik = match admin.uik.is_empty() {
+            true => None,
+            false => Some(PublicKey::parse(&admin.uik).map_err(|_| ClaimError)?),
+        };
+        let key = PublicKey::parse(&admin.key).map_err(|_| ClaimError)?;
+        if seats.insert(key, uik).is_some() {
+            return Err(ClaimError);
+        }
+    }
+    Ok(Arc::new(seats))
+}
+
+/// A set of admins as somebody proposed it, of the form it must have. Whether enough signed it is for the council to say.
+#[derive(Debug, Clone)]
+pub(crate) struct SetClaim {
+    pub(crate) base: OpHash,
+    pub(crate) round: u64,
+    pub(crate) k: usize,
+    pub(crate) seats: Arc<Seats>,
+    /// Of keys that go, how many operations of each life stand.
+    pub(crate) cuts: BTreeMap<PublicKey, BTreeMap<Incarnation, u64>>,
+}
+
+impl SetClaim {
+    fn parse(set: &wire::AdminSet) -> Result<Self, ClaimError> {
+        let seats = seats(&set.admins)?;
+        let k = usize::try_from(set.k).map_err(|_| ClaimError)?;
+        let enough = match seats.len() {
+            1 => k == 1,
+            2 => false,
+            n => k > n / 2 && k < n,
+        };
+        if set.round == 0 || !enough || set.cuts.len() > ADMINS {
+            return Err(ClaimError);
+        }
+        let mut cuts = BTreeMap::new();
+        for cut in &set.cuts {
+            let key = PublicKey::parse(&cut.key).map_err(|_| ClaimError)?;
+            let lives: BTreeMap<Incarnation, u64> =
+                cut.lives.iter().map(|life| (Incarnation(life.incarnation), life.ops)).collect();
+            if lives.len() != cut.lives.len() || cuts.insert(key, lives).is_some() {
+                return Err(ClaimError);
+            }
+        }
+        let base = OpHash::try_from(set.base.as_slice()).map_err(|_| ClaimError)?;
+        Ok(Self { base, round: set.round, k, seats, cuts })
+    }
+}
+
+/// A key that a device offers, to be an admin's, whose signature holds.
+#[derive(Debug, Clone)]
+pub(crate) struct OfferClaim {
+    pub(crate) key: PublicKey,
+    pub(crate) device: DeviceId,
+    /// What stands on the paper; none where the key lies on the device.
+    pub(crate) paper: Option<Name>,
+}
+
+impl OfferClaim {
+    fn parse(org: &OrgId, signed: &wire::Signed) -> Result<Self, ClaimError> {
+        let raw = wire::OfferedKey::decode(signed.payload.as_slice()).map_err(|_| ClaimError)?;
+        let key = PublicKey::parse(&raw.key).map_err(|_| ClaimError)?;
+        verify(SignedType::AdminOffer, org, signed, &[key]).map_err(|_| ClaimError)?;
+        let paper = match raw.paper.is_empty() {
+            true => None,
+            false => Some(Name::parse(&raw.paper).map_err(|_| ClaimError)?),
+        };
+        let device = DeviceId::try_from(raw.device.as_slice()).map_err(|_| ClaimError)?;
+        Ok(Self { key, device, paper })
+    }
+}
+
 /// A relay certificate whose signature holds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RelayClaim {
@@ -209,6 +295,8 @@ impl BundleClaim {
 pub(crate) enum Claim {
     Device(Box<CertifiedDevice>),
     Join(Box<JoinClaim>),
+    Offer(Box<OfferClaim>),
+    Set(Box<SetClaim>),
 }
 
 impl Claim {
@@ -225,6 +313,12 @@ impl Claim {
                     .ok()
                     .filter(|claim| claim.invite.as_bytes() == redeemed.invite.as_slice())
                     .map(|claim| Self::Join(Box::new(claim)))
+            }
+            wire::op_body::Kind::AdminOffer(offer) => OfferClaim::parse(org, offer.offer.as_ref()?)
+                .ok()
+                .map(|claim| Self::Offer(Box::new(claim))),
+            wire::op_body::Kind::AdminSet(set) => {
+                SetClaim::parse(set).ok().map(|claim| Self::Set(Box::new(claim)))
             }
             _ => None,
         }

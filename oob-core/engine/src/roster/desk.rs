@@ -159,6 +159,11 @@ impl Desk {
         (Kind::EpochKey(key), id)
     }
 
+    /// Signs an operation as well.
+    pub(super) fn endorse(&mut self, by: &SigningKey, life: u32, op: OpHash) -> OpHash {
+        self.next(by, life, Kind::Endorse(wire::Endorse { op: op.to_vec() }))
+    }
+
     pub(super) fn judged(&self) -> Organisation {
         let mut organisation = Organisation::new(self.org);
         for op in &self.ops {

@@ -5,15 +5,17 @@
 //! operation stands if its author may write it by what stands in its past, and if nothing that stands before it in
 //! that order holds what it claims. Only what stands can take a place from anything: a claim that fails harms nobody.
 //! Claims are made to keys that signed them (DSK and transport key); the same request in two operations is one claim.
-//! Removals are found first: what they cut off does not stand, wherever it is in the order.
+//! Who the admins are, and what enough of them signed, is found first (`council.rs`); then removals: what they cut off does not
+//! stand, wherever it is in the order.
 
 use super::{
-    claim::{CertifiedDevice, Claim, DeviceKeys, JoinClaim},
+    claim::{CertifiedDevice, Claim, DeviceKeys, JoinClaim, OfferClaim},
+    council::{AdminSet, Council},
     log::{Entry, Log},
     removal::{Cuts, Removals},
 };
 use crate::{
-    model::{Device, Member, Name, RangeSet, Ring, Role},
+    model::{Change, CouncilView, Device, Member, Name, Proposal, RangeSet, Ring, Role, Seat},
     snapshot::RosterView,
 };
 use oob_crypto::{PublicKey, member_id};
@@ -21,13 +23,27 @@ use oob_proto::{
     DeviceId, DeviceShort, EpochId, Incarnation, MemberId, OpHash, OrgId, TransportKey, limits,
     wire::{self, op_body::Kind},
 };
-use std::collections::{BTreeMap, BTreeSet, btree_map};
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map},
+    sync::Arc,
+};
+
+/// Policies one key may propose: each is compared with those before it.
+const POLICIES: usize = 256;
+
+/// Proposals shown of each admin, the newest.
+const PROPOSALS: usize = 8;
 
 /// Who is in the organisation, and what else its log says.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Roster {
     pub(crate) view: RosterView,
     pub(crate) name: Option<Name>,
+    pub(crate) council: Council,
+    /// The highest round of any policy by an admin.
+    pub(crate) highest_policy: u64,
+    /// Keys that people would be admins with: whose, and what stands on the paper.
+    pub(crate) offers: BTreeMap<PublicKey, Offer>,
     pub(crate) invites: BTreeMap<OpHash, InviteFact>,
     /// The operations that made each device: more than one where two admitters took the same request.
     pub(crate) made_by: BTreeMap<DeviceId, Vec<OpHash>>,
@@ -37,6 +53,16 @@ pub(crate) struct Roster {
     pub(crate) former: BTreeMap<DeviceId, Device>,
     /// What still stands of them.
     pub(crate) removed: BTreeMap<DeviceId, Removed>,
+}
+
+/// A key that somebody would be an admin with, or wrote on paper.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Offer {
+    pub(crate) member: MemberId,
+    /// Of all offers that stand, in the order of the log.
+    pub(crate) number: usize,
+    /// None where the key lies on the device.
+    pub(crate) paper: Option<Name>,
 }
 
 /// The removal of a device that stood.
@@ -73,23 +99,29 @@ pub(crate) fn judge(log: &Log, version: u64) -> Roster {
     for (hash, entry) in log.ordered() {
         pass.take(hash, entry);
     }
-    let mut roster = pass.roster;
+    let view = pass.council_view();
+    let Pass { mut roster, council, policies, .. } = pass;
+    roster.highest_policy = policies.iter().map(|(_, round, _)| *round).max().unwrap_or(0);
     roster.view.version = version;
+    roster.view.council = Arc::new(view);
+    roster.council = council;
     roster
 }
 
 /// The pass under way.
 struct Pass<'a> {
     log: &'a Log,
+    council: Council,
     removals: Removals,
     roster: Roster,
-    admins: BTreeMap<PublicKey, Option<PublicKey>>,
     /// The operations that made each person.
     persons: BTreeMap<MemberId, Vec<OpHash>>,
     by_dsk: BTreeMap<PublicKey, DeviceId>,
     transports: BTreeSet<TransportKey>,
     shorts: BTreeSet<DeviceShort>,
     policy_round: Option<u64>,
+    /// Policies by admins, signed by enough or not.
+    policies: Vec<(OpHash, u64, PublicKey)>,
 }
 
 /// A device that an operation adds.
@@ -103,32 +135,35 @@ struct Addition<'a> {
 
 impl<'a> Pass<'a> {
     fn new(log: &'a Log) -> Self {
+        let council = Council::of(log);
         Self {
             log,
-            removals: Removals::of(log),
+            removals: Removals::of(log, &council),
+            council,
             roster: Roster::default(),
-            admins: BTreeMap::new(),
             persons: BTreeMap::new(),
             by_dsk: BTreeMap::new(),
             transports: BTreeSet::new(),
             shorts: BTreeSet::new(),
             policy_round: None,
+            policies: Vec::new(),
         }
     }
 
     fn take(&mut self, hash: &OpHash, entry: &Entry) {
         let author = &entry.header.author;
-        let by_admin = self.admins.contains_key(author);
-        let alone = self.admins.len() == 1;
+        let (log, council) = (self.log, &self.council);
         match (&entry.body, entry.claim.as_deref()) {
-            (Some(Kind::Genesis(genesis)), _) => self.genesis(genesis),
-            (Some(Kind::Member(member)), _) if by_admin && alone => self.member(hash, member),
-            (Some(Kind::Policy(policy)), _) if by_admin && alone => self.policy(policy),
-            (Some(Kind::Invite(invite)), _) if by_admin => {
+            (Some(Kind::Member(member)), _) if council.is_only_admins(log, hash, entry) => {
+                self.member(hash, member)
+            }
+            (Some(Kind::Policy(policy)), _) => self.policy(hash, entry, policy),
+            (Some(Kind::Invite(invite)), _) if council.is_admins(log, hash, entry) => {
                 if let Some(fact) = invite_fact(invite) {
                     self.roster.invites.insert(*hash, fact);
                 }
             }
+            (_, Some(Claim::Offer(claim))) => self.offer(hash, author, claim),
             (Some(Kind::Device(_)), Some(Claim::Device(certified))) => {
                 self.device(hash, author, certified)
             }
@@ -137,16 +172,98 @@ impl<'a> Pass<'a> {
             }
             (Some(Kind::EpochKey(epoch)), _) => self.epoch(hash, author, epoch),
             // Only an admin's word can tell that this version is too old to judge.
-            (None, _) => self.roster.view.update_needed |= entry.header.critical && by_admin,
+            (None, _) if entry.header.critical && council.is_admins(log, hash, entry) => {
+                self.roster.view.update_needed = true;
+            }
             _ => {}
         }
     }
 
-    fn genesis(&mut self, genesis: &wire::Genesis) {
-        let admins = genesis.admins.iter().filter_map(|admin| {
-            Some((PublicKey::parse(&admin.key).ok()?, PublicKey::parse(&admin.uik).ok()))
-        });
-        self.admins.extend(admins);
+    /// What people see of who decides.
+    fn council_view(&self) -> CouncilView {
+        let Some(office) = self.council.in_office() else { return CouncilView::default() };
+        let policies: BTreeMap<OpHash, u64> =
+            self.policies.iter().map(|(op, round, _)| (*op, *round)).collect();
+        let open =
+            |op: &OpHash| self.policy_round.is_none_or(|round| policies.get(op) > Some(&round));
+        let mut proposals = Vec::new();
+        // A few of each, so that nobody hides the others' behind their own.
+        let mut left: BTreeMap<PublicKey, usize> =
+            office.seats.keys().map(|key| (*key, PROPOSALS)).collect();
+        for (hash, entry) in self.log.ordered().rev() {
+            let Some(left) = left.get_mut(&entry.header.author).filter(|left| **left > 0) else {
+                continue;
+            };
+            let change = match (&entry.body, entry.claim.as_deref()) {
+                (_, Some(Claim::Set(set))) if self.council.is_open(hash) => Some(Change::Admins {
+                    k: set.k,
+                    round: set.round,
+                    seats: set
+                        .seats
+                        .iter()
+                        .map(|(key, uik)| self.seat(key, uik.as_ref()))
+                        .collect(),
+                }),
+                (Some(Kind::Policy(policy)), _) if policies.contains_key(hash) && open(hash) => {
+                    Name::parse(&policy.org_name).ok().map(Change::Name)
+                }
+                _ => None,
+            };
+            if let Some(change) = change {
+                let author = &entry.header.author;
+                let mut signed = self.council.signed_by(hash, author);
+                signed.remove(author);
+                let signed = [*author].into_iter().chain(signed).collect();
+                let time_ms = entry.header.time_ms;
+                proposals.push(Proposal { op: *hash, time_ms, change, signed });
+                *left = left.saturating_sub(1);
+            }
+        }
+        proposals.reverse();
+        let mut offers: Vec<(usize, Seat)> = self
+            .roster
+            .offers
+            .iter()
+            .filter(|(key, _)| !office.seats.contains_key(key) && !self.council.was_used(key))
+            .map(|(key, offer)| (offer.number, self.seat(key, None)))
+            .collect();
+        offers.sort_by_key(|(number, _)| *number);
+        CouncilView {
+            seats: self.seats(office),
+            k: office.k,
+            proposals,
+            offers: offers.into_iter().map(|(_, seat)| seat).collect(),
+        }
+    }
+
+    fn seats(&self, set: &AdminSet) -> Vec<Seat> {
+        set.seats.iter().map(|(key, uik)| self.seat(key, uik.as_ref())).collect()
+    }
+
+    fn seat(&self, key: &PublicKey, uik: Option<&PublicKey>) -> Seat {
+        let offer = self.roster.offers.get(key);
+        let paper = offer.and_then(|offer| offer.paper.clone());
+        let holder = uik.map(|uik| member_id(self.log.org(), uik));
+        let offered = offer.filter(|offer| offer.paper.is_none()).map(|offer| offer.member);
+        let known = match (&holder, offer) {
+            (Some(_), _) => offered.is_some() && offered == holder,
+            (None, Some(offer)) => offer.paper.is_some(),
+            (None, None) => false,
+        };
+        Seat { key: *key, member: holder.or(offered), paper, offered: known }
+    }
+
+    /// What a new person may do.
+    fn roles(&self, uik: &PublicKey) -> Vec<Role> {
+        let mut roles = vec![Role::Responder];
+        if self
+            .council
+            .in_office()
+            .is_some_and(|set| set.seats.values().flatten().any(|of| of == uik))
+        {
+            roles.push(Role::Admin);
+        }
+        roles
     }
 
     fn member(&mut self, hash: &OpHash, member: &wire::Member) {
@@ -155,10 +272,7 @@ impl<'a> Pass<'a> {
         };
         let id = member_id(self.log.org(), &uik);
         self.persons.entry(id).or_default().push(*hash);
-        let mut roles = vec![Role::Responder];
-        if self.admins.values().flatten().any(|admin| *admin == uik) {
-            roles.push(Role::Admin);
-        }
+        let roles = self.roles(&uik);
         self.roster.view.members.entry(id).or_insert(Member {
             id,
             uik,
@@ -168,10 +282,25 @@ impl<'a> Pass<'a> {
         });
     }
 
-    /// The higher round; of two equal ones the first in order.
-    fn policy(&mut self, policy: &wire::Policy) {
+    /// The higher round; of two equal ones the first in order. One round after the other, so that nobody takes the last there is.
+    fn policy(&mut self, hash: &OpHash, entry: &Entry, policy: &wire::Policy) {
         let Ok(name) = Name::parse(&policy.org_name) else { return };
-        if self.policy_round.is_none_or(|round| policy.round > round) {
+        if !self.council.is_admins(self.log, hash, entry) {
+            return;
+        }
+        let author = entry.header.author;
+        if self.policies.iter().filter(|(_, _, by)| *by == author).count() >= POLICIES {
+            return;
+        }
+        let before = self.policies.iter().filter(|(op, ..)| self.log.is_before(op, hash));
+        let highest = before.map(|(_, round, _)| *round).max().unwrap_or(0);
+        if policy.round > highest.saturating_add(1) {
+            return;
+        }
+        self.policies.push((*hash, policy.round, author));
+        if self.policy_round.is_none_or(|round| policy.round > round)
+            && self.council.is_signed(self.log, hash, entry)
+        {
             self.policy_round = Some(policy.round);
             self.roster.name = Some(name);
         }
@@ -221,6 +350,17 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// Of two devices that offer one key the first in order has it.
+    fn offer(&mut self, hash: &OpHash, author: &PublicKey, claim: &OfferClaim) {
+        let device = self.roster.view.devices.get(&claim.device);
+        let Some(device) = device.filter(|device| device.dsk == *author) else { return };
+        let number = self.roster.offers.len();
+        let offer = Offer { member: device.member, number, paper: claim.paper.clone() };
+        if self.is_device(author, hash) {
+            self.roster.offers.entry(claim.key).or_insert(offer);
+        }
+    }
+
     /// Whether a key is that of a standing device, made in the past of an operation, or of a removed one that had
     /// written this operation before.
     fn is_device(&self, dsk: &PublicKey, hash: &OpHash) -> bool {
@@ -256,13 +396,14 @@ impl<'a> Pass<'a> {
         if removal.is_none() && self.removals.holds(&transport, keys.id.short()) {
             return false;
         }
+        let roles = self.roles(uik);
         let person = match (self.roster.view.members.entry(*member), name) {
             (btree_map::Entry::Occupied(entry), _) => entry.into_mut(),
             (btree_map::Entry::Vacant(entry), Some(name)) => entry.insert(Member {
                 id: *member,
                 uik: *uik,
                 name: (*name).clone(),
-                roles: vec![Role::Responder],
+                roles,
                 devices: Vec::new(),
             }),
             (btree_map::Entry::Vacant(_), None) => return false,

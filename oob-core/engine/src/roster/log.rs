@@ -5,6 +5,7 @@
 use super::{
     claim::Claim,
     op::{CheckedOp, Header, OpError},
+    seated::Seated,
 };
 use oob_crypto::PublicKey;
 use oob_proto::{Incarnation, OpHash, OrgId, wire::op_body::Kind};
@@ -32,6 +33,9 @@ pub(super) const LATE_EPOCHS: usize = 8;
 /// Operations by one key that is not an admin's: twice the admissions of a large organisation.
 const OPS_PER_AUTHOR: usize = 1_024;
 
+/// Operations by one admin's key: all that the admins of a large organisation do in years, and a quarter of a log.
+const OPS_PER_ADMIN: usize = 4_096;
+
 /// Operations by one person's key: certificates of a few devices and their successors, and removals. Each certificate
 /// names a key that may write, so these are few.
 const OPS_PER_PERSON: usize = 32;
@@ -55,12 +59,35 @@ pub(crate) struct Entry {
     past: Vec<u64>,
 }
 
-/// What a key that may write here is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Author {
-    Admin,
-    Person,
-    Device,
+/// What a key that may write here is. One may be several, so that who names another's key as its own kind takes nothing from it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Author {
+    admin: bool,
+    person: bool,
+    device: bool,
+}
+
+const ADMIN: Author = Author { admin: true, person: false, device: false };
+const PERSON: Author = Author { admin: false, person: true, device: false };
+const DEVICE: Author = Author { admin: false, person: false, device: true };
+
+impl Author {
+    fn or(self, other: Self) -> Self {
+        Self {
+            admin: self.admin || other.admin,
+            person: self.person || other.person,
+            device: self.device || other.device,
+        }
+    }
+
+    /// Operations it may write.
+    fn share(self) -> usize {
+        match self {
+            Self { admin: true, .. } => OPS_PER_ADMIN,
+            Self { device: true, .. } => OPS_PER_AUTHOR,
+            _ => OPS_PER_PERSON,
+        }
+    }
 }
 
 /// What one key has written.
@@ -103,6 +130,7 @@ pub(crate) struct Log {
     /// Keys that may write here, whether or not the roster lets them stand. Anybody else's operations are refused, so
     /// that no stranger can make the log grow.
     authors: BTreeMap<PublicKey, (Author, Written)>,
+    seated: Seated,
     /// Of the shares kept for them: epochs, and admins' operations that are no removals.
     late: Late,
     /// How many operations it takes.
@@ -118,6 +146,7 @@ impl Log {
             order: BTreeSet::new(),
             places: Vec::new(),
             authors: BTreeMap::new(),
+            seated: Seated::default(),
             late: Late::default(),
             most: OPS,
         }
@@ -153,7 +182,7 @@ impl Log {
     }
 
     /// All operations, parents before children.
-    pub(crate) fn ordered(&self) -> impl Iterator<Item = (&OpHash, &Entry)> {
+    pub(crate) fn ordered(&self) -> impl DoubleEndedIterator<Item = (&OpHash, &Entry)> {
         self.order.iter().filter_map(|(_, hash)| self.entries.get_key_value(hash))
     }
 
@@ -183,9 +212,9 @@ impl Log {
         if header.lamport != lamport || !self.follows(header) {
             return Err(OpError::Chain);
         }
-        self.permits(checked, bound)?;
-        let late = self.count(checked);
         let past = self.past_of_new(header);
+        self.permits(checked, bound, Some(&past))?;
+        let late = self.count(checked);
         let place = u64::try_from(self.places.len()).map_err(|_| OpError::Full)?;
         self.admit_authors(checked);
         for parent in header.parents() {
@@ -199,7 +228,9 @@ impl Log {
         if self.is_admins_removal(checked) {
             self.free_late(&past);
         }
-        self.entries.insert(checked.hash, Entry { header, body, claim, place, len, late, past });
+        let entry = Entry { header, body, claim, place, len, late, past };
+        self.seated.note(&checked.hash, &entry);
+        self.entries.insert(checked.hash, entry);
         Ok(Some(place))
     }
 
@@ -212,7 +243,8 @@ impl Log {
         if lamport.checked_add(1) != Some(header.lamport) || !self.follows(header) {
             return Err(OpError::Chain);
         }
-        self.permits(checked, Bound::Author)
+        // Whether it may be an admin's is in what is missing, too.
+        self.permits(checked, Bound::Author, None)
     }
 
     /// Counts an operation that is taken; returns whether it takes of the shares kept for some.
@@ -230,7 +262,9 @@ impl Log {
                 self.late.epochs = self.late.epochs.saturating_add(1);
                 true
             }
-            (Author::Admin, body) if is_late && !matches!(body, Some(Kind::DeviceRevoke(_))) => {
+            (Author { admin: true, .. }, body)
+                if is_late && !matches!(body, Some(Kind::DeviceRevoke(_))) =>
+            {
                 self.late.admins = self.late.admins.saturating_add(1);
                 true
             }
@@ -258,7 +292,7 @@ impl Log {
     /// Whether an operation is a removal by an admin's key: what it builds on is taken, whatever room there is.
     pub(crate) fn is_admins_removal(&self, checked: &CheckedOp) -> bool {
         let author = self.authors.get(&checked.header.author);
-        matches!(author, Some((Author::Admin, _)))
+        author.is_some_and(|(author, _)| author.admin)
             && matches!(checked.body, Some(Kind::DeviceRevoke(_)))
     }
 
@@ -286,46 +320,49 @@ impl Log {
         if !self.is_late() {
             return true;
         }
-        match (kind, body) {
-            (Author::Admin, Some(Kind::DeviceRevoke(_))) => true,
-            (Author::Admin, _) => self.late.admins < self.share() / 2,
-            (_, Some(Kind::EpochKey(_))) => {
+        match body {
+            Some(Kind::EpochKey(_)) => {
                 self.late.epochs < self.share() && written.late < LATE_EPOCHS
             }
-            _ => false,
+            Some(Kind::DeviceRevoke(_)) => kind.admin,
+            _ => kind.admin && self.late.admins < self.share() / 2,
         }
     }
 
-    fn permits(&self, checked: &CheckedOp, bound: Bound) -> Result<(), OpError> {
+    fn permits(
+        &self,
+        checked: &CheckedOp,
+        bound: Bound,
+        past: Option<&[u64]>,
+    ) -> Result<(), OpError> {
         if self.left_with_removals() == 0 {
             return Err(OpError::Full);
         }
         if matches!(checked.body, Some(Kind::Genesis(_))) {
             return Ok(());
         }
-        let (kind, written) = self.authors.get(&checked.header.author).ok_or(OpError::Stranger)?;
-        let may = match (*kind, &checked.body) {
-            (_, None) => true,
-            (
-                Author::Admin,
-                Some(Kind::Device(_) | Kind::InviteRedeemed(_) | Kind::EpochKey(_)),
-            ) => false,
-            (Author::Admin, _) => true,
-            (Author::Person, Some(Kind::Device(_))) => checked.claim.is_some(),
-            (Author::Person, Some(Kind::DeviceRevoke(_))) => true,
-            (Author::Device, Some(Kind::EpochKey(_))) => true,
-            (Author::Device, Some(Kind::InviteRedeemed(_))) => self.names_invite(checked),
-            _ => false,
+        let author = &checked.header.author;
+        let (kind, written) = self.authors.get(author).ok_or(OpError::Stranger)?;
+        let seated = |past: &[u64]| self.seated.has(author, past);
+        let kind = Author { admin: kind.admin && past.is_none_or(seated), ..*kind };
+        let may = match &checked.body {
+            None => kind.admin || kind.person || kind.device,
+            Some(Kind::AdminSet(_)) => kind.admin && checked.claim.is_some(),
+            Some(Kind::Device(_)) => kind.person && checked.claim.is_some(),
+            Some(Kind::DeviceRevoke(_)) => kind.admin || kind.person,
+            Some(Kind::EpochKey(_)) => kind.device,
+            Some(Kind::AdminOffer(_)) => kind.device && checked.claim.is_some(),
+            Some(Kind::InviteRedeemed(_)) => kind.device && self.names_invite(checked),
+            Some(_) => kind.admin,
         };
         if !may {
             return Err(OpError::Stranger);
         }
         let unknown = usize::from(checked.body.is_none());
-        let most = if *kind == Author::Person { OPS_PER_PERSON } else { OPS_PER_AUTHOR };
-        let full =
-            written.all >= most || written.unknown.saturating_add(unknown) > UNKNOWN_PER_AUTHOR;
-        let bounded = bound == Bound::Author && *kind != Author::Admin;
-        let kept = bound != Bound::All && !self.has_room(*kind, checked.body.as_ref(), written);
+        let strange = !kind.admin && written.unknown.saturating_add(unknown) > UNKNOWN_PER_AUTHOR;
+        let full = written.all >= kind.share() || strange;
+        let bounded = bound == Bound::Author;
+        let kept = bound != Bound::All && !self.has_room(kind, checked.body.as_ref(), written);
         if kept || (bounded && full) {
             return Err(OpError::Full);
         }
@@ -343,24 +380,26 @@ impl Log {
 
     fn admit_authors(&mut self, checked: &CheckedOp) {
         let mut admit = |key: PublicKey, author: Author| {
-            let (kind, _) = self.authors.entry(key).or_insert((author, Written::default()));
-            *kind = (*kind).min(author);
+            let (kind, _) = self.authors.entry(key).or_default();
+            *kind = kind.or(author);
         };
         match (&checked.body, checked.claim.as_deref()) {
             (Some(Kind::Genesis(genesis)), _) => {
                 let keys =
                     genesis.admins.iter().filter_map(|admin| PublicKey::parse(&admin.key).ok());
-                keys.for_each(|key| admit(key, Author::Admin));
+                keys.for_each(|key| admit(key, ADMIN));
+            }
+            // Whether they may write yet is asked each time.
+            (_, Some(Claim::Set(set))) => {
+                set.seats.keys().for_each(|key| admit(*key, ADMIN));
             }
             (Some(Kind::Member(member)), _) => {
-                PublicKey::parse(&member.uik)
-                    .into_iter()
-                    .for_each(|key| admit(key, Author::Person));
+                PublicKey::parse(&member.uik).into_iter().for_each(|key| admit(key, PERSON));
             }
-            (_, Some(Claim::Device(device))) => admit(device.keys.dsk, Author::Device),
+            (_, Some(Claim::Device(device))) => admit(device.keys.dsk, DEVICE),
             (_, Some(Claim::Join(claim))) => {
-                admit(claim.uik, Author::Person);
-                admit(claim.keys.dsk, Author::Device);
+                admit(claim.uik, PERSON);
+                admit(claim.keys.dsk, DEVICE);
             }
             _ => {}
         }
@@ -451,7 +490,7 @@ fn set(bits: &mut Vec<u64>, place: u64) {
     }
 }
 
-fn is_set(bits: &[u64], place: u64) -> bool {
+pub(super) fn is_set(bits: &[u64], place: u64) -> bool {
     let (index, bit) = word(place);
     bits.get(index).is_some_and(|bits| bits & bit != 0)
 }

@@ -3,6 +3,9 @@
 mod aside;
 mod author;
 mod claim;
+mod council;
+#[cfg(test)]
+mod councils;
 mod cut;
 #[cfg(test)]
 mod desk;
@@ -12,6 +15,8 @@ mod judge;
 mod log;
 mod op;
 mod removal;
+mod rounds;
+mod seated;
 
 pub(crate) use author::{announce, author, found};
 pub(crate) use claim::{BundleClaim, JoinClaim, RelayClaim};

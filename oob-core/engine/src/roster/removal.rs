@@ -3,6 +3,7 @@
 
 use super::{
     claim::Claim,
+    council::Council,
     cut::CUT_RANGES,
     log::{Entry, Log},
 };
@@ -54,6 +55,7 @@ pub(crate) struct Removals {
 /// A removal as somebody wrote it.
 struct Written<'a> {
     hash: &'a OpHash,
+    entry: &'a Entry,
     author: PublicKey,
     device: DeviceId,
     cuts: Cuts,
@@ -69,18 +71,24 @@ struct Made<'a> {
 
 impl Removals {
     /// Finds all that stand.
-    pub(crate) fn of(log: &Log) -> Self {
+    pub(crate) fn of(log: &Log, council: &Council) -> Self {
         let written: Vec<Written<'_>> = log.ordered().filter_map(Written::read).collect();
         if written.is_empty() {
             return Self::default();
         }
-        let admins = admins(log);
+        let (by_admins, by_others): (Vec<_>, Vec<_>) =
+            written.iter().partition(|removal| council.is_admins(log, removal.hash, removal.entry));
         let made = made(log, &written.iter().map(|removal| removal.device).collect());
         let mut all = Self::default();
         // Admins' removals first: nothing but the log's shape decides on them.
-        for removal in written.iter().filter(|removal| admins.contains(&removal.author)) {
+        for removal in by_admins {
             let Some(made) = made.get(&removal.device) else { continue };
             if !made.iter().any(|made| log.is_before(made.hash, removal.hash)) {
+                continue;
+            }
+            // One admin must not take the others' devices away, with which they decide.
+            let decides = made.iter().any(|made| council.holds_a_seat(&made.uik));
+            if decides && !council.is_signed(log, removal.hash, removal.entry) {
                 continue;
             }
             for made in made {
@@ -88,7 +96,7 @@ impl Removals {
             }
             all.take(removal, made, true);
         }
-        for removal in written.iter().filter(|removal| !admins.contains(&removal.author)) {
+        for removal in by_others {
             let Some(made) = made.get(&removal.device) else { continue };
             let own = made
                 .iter()
@@ -156,7 +164,7 @@ impl<'a> Written<'a> {
         let Some(Kind::DeviceRevoke(revoke)) = &entry.body else { return None };
         let device = DeviceId::try_from(revoke.device.as_slice()).ok()?;
         let cuts = read_cuts(&revoke.cuts)?;
-        Some(Self { hash, author: entry.header.author, device, cuts })
+        Some(Self { hash, entry, author: entry.header.author, device, cuts })
     }
 }
 
@@ -182,16 +190,6 @@ fn narrow(cuts: &mut Cuts, other: &Cuts) {
     });
 }
 
-fn admins(log: &Log) -> BTreeSet<PublicKey> {
-    let bodies = log.ordered().filter_map(|(_, entry)| entry.body.as_ref());
-    let genesis = bodies.filter_map(|body| match body {
-        Kind::Genesis(genesis) => Some(genesis),
-        _ => None,
-    });
-    let keys = genesis.flat_map(|genesis| &genesis.admins);
-    keys.filter_map(|admin| PublicKey::parse(&admin.key).ok()).collect()
-}
-
 /// What was claimed for some devices.
 fn made<'a>(log: &'a Log, of: &BTreeSet<DeviceId>) -> BTreeMap<DeviceId, Vec<Made<'a>>> {
     let mut all: BTreeMap<DeviceId, Vec<Made<'a>>> = BTreeMap::new();
@@ -199,7 +197,7 @@ fn made<'a>(log: &'a Log, of: &BTreeSet<DeviceId>) -> BTreeMap<DeviceId, Vec<Mad
         let (keys, uik) = match entry.claim.as_deref() {
             Some(Claim::Device(certified)) => (&certified.keys, entry.header.author),
             Some(Claim::Join(claim)) => (&claim.keys, claim.uik),
-            None => continue,
+            Some(Claim::Offer(_) | Claim::Set(_)) | None => continue,
         };
         if of.contains(&keys.id) {
             let made = Made { hash, uik, transport: keys.transport_key() };

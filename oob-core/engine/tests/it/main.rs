@@ -5,6 +5,7 @@ mod carrying;
 mod direct;
 mod epochs;
 mod forgeries;
+mod governing;
 mod hostile;
 mod impostors;
 mod joining;

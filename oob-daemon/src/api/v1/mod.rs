@@ -7,6 +7,7 @@ mod events;
 mod identity;
 mod invites;
 mod messages;
+mod org;
 mod peers;
 mod service;
 
@@ -22,8 +23,8 @@ use crate::{
     schema::{
         AckRequest, Address, AddressAdd, Addresses, Alert, AlertRequest, Alerts, Conversations,
         Event, Health, Invite, InviteRequest, JoinRequest, Joined, Me, Members, MessagePage,
-        Nothing, Peers, ReadRequest, SendRequest, Sent, Stamp, Status, Stopping, WebSession,
-        WebSessionRequest, WebTicket,
+        Nothing, Org, Peers, ProposalRequest, ReadRequest, SendRequest, Sent, Signed, Stamp,
+        Status, Stopping, WebSession, WebSessionRequest, WebTicket,
     },
 };
 use axum::{
@@ -137,6 +138,33 @@ fn resources() -> Resources {
                 .takes::<JoinRequest>()
                 .gives::<Joined>(),
             invites::join,
+        )
+        .get(
+            "/api/v1/org",
+            about("Returns the organisation, who decides in it, and what waits for their signatures.")
+                .gives::<Org>(),
+            org::show,
+        )
+        .post(
+            "/api/v1/org/offers",
+            about("Makes a key that this device would be an admin with.")
+                .takes::<Nothing>()
+                .gives::<Nothing>(),
+            org::offer,
+        )
+        .post(
+            "/api/v1/org/proposals",
+            about("Proposes who decides, or another name, and signs that.")
+                .takes::<ProposalRequest>()
+                .gives::<Signed>(),
+            org::propose,
+        )
+        .post(
+            "/api/v1/org/proposals/{id}/sign",
+            about("Signs an open proposal; a unique beginning of its id is enough.")
+                .takes::<Nothing>()
+                .gives::<Signed>(),
+            org::sign,
         )
         .get(
             "/api/v1/messages",
