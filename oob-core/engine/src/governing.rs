@@ -5,7 +5,7 @@ use crate::{
     cx::Cx,
     effect::{Answer, CommandError},
     model::{Change, CouncilView, Name, Seat},
-    roster::{Circle, author},
+    roster::{Circle, author, lives_named},
     state::State,
 };
 use oob_crypto::{PublicKey, SigningKey, signed::sign};
@@ -18,9 +18,6 @@ use std::{cmp::Reverse, sync::Arc};
 
 /// Admins in office at most.
 const ADMINS: usize = 32;
-
-/// Lives named of all who go, so that a proposal fits an operation whatever they wrote.
-const LIVES: usize = 256;
 
 impl State {
     /// Makes a key that this device would be an admin with; where it has one that was never used, that is it.
@@ -103,7 +100,7 @@ impl State {
     fn admin_cuts(&self, goes: &[PublicKey]) -> Result<Vec<wire::AdminCut>, CommandError> {
         let organisation = self.org()?;
         let own = self.own_admin_key()?;
-        let most = LIVES.checked_div(goes.len()).unwrap_or(LIVES);
+        let most = lives_named(goes.len());
         let cut = |key: &PublicKey| {
             let mut written = organisation.written_by(key);
             let now = self.life.incarnation;

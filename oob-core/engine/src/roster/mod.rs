@@ -23,6 +23,7 @@ pub(crate) use claim::{BundleClaim, JoinClaim, RelayClaim};
 pub(crate) use cut::{CUT_RANGES, Came, count, cut_of};
 pub(crate) use judge::Roster;
 pub(crate) use op::{Circle, OpError, check};
+pub(crate) use rounds::lives_named;
 
 use crate::{
     cx::Cx,

@@ -6,7 +6,16 @@ use super::{
     claim::{Claim, SetClaim},
 };
 use oob_crypto::PublicKey;
-use oob_proto::{OpHash, wire::op_body::Kind};
+use oob_proto::{Incarnation, OpHash, wire::op_body::Kind};
+use std::collections::BTreeMap;
+
+/// Lives that a proposal names of all whom it takes out, so that it fits an operation whatever they wrote.
+const LIVES: usize = 256;
+
+/// How many lives a proposal names of each, if it takes out so many.
+pub(crate) fn lives_named(goes: usize) -> usize {
+    LIVES.checked_div(goes).unwrap_or(LIVES)
+}
 
 impl Organisation {
     /// The highest round of the sets that can take the place of those in office; 0 if there is none.
@@ -21,28 +30,33 @@ impl Organisation {
         })
     }
 
-    /// Whether a set leaves standing what those whom it takes out had said when it was proposed.
+    /// Whether a set leaves standing what those whom it takes out had said when it was proposed: all of it, or as many lives as a
+    /// proposal has room for.
     pub(crate) fn cuts_nothing(&self, op: &OpHash) -> bool {
         let claim = self.log.get(op).and_then(|entry| entry.claim.as_deref());
         let Some(Claim::Set(set)) = claim else { return false };
         let Some(office) = self.roster().council.in_office() else { return false };
-        let bounded = office.seats.iter().filter(|(key, uik)| {
-            let stays = match uik {
-                Some(uik) => set.seats.values().flatten().any(|of| of == uik),
-                None => set.seats.contains_key(key),
+        let stays = |key: &PublicKey, uik: &Option<PublicKey>| match uik {
+            Some(uik) => set.seats.values().flatten().any(|of| of == uik),
+            None => set.seats.contains_key(key),
+        };
+        let goes = office.seats.iter().filter(|(key, uik)| !stays(key, uik)).count();
+        let mut bounded =
+            office.seats.iter().filter(|(key, uik)| !stays(key, uik) || set.cuts.contains_key(key));
+        bounded.all(|(key, _)| {
+            let mut said: BTreeMap<Incarnation, u64> = BTreeMap::new();
+            for (hash, entry) in self.log.ordered() {
+                if entry.header.author == *key && (hash == op || self.log.is_before(hash, op)) {
+                    let ops = said.entry(entry.header.incarnation).or_default();
+                    *ops = entry.header.seq.saturating_add(1).max(*ops);
+                }
+            }
+            let cut = set.cuts.get(key);
+            let whole = |life: &Incarnation, ops: u64| {
+                cut.and_then(|cut| cut.get(life)).is_some_and(|let_stand| *let_stand >= ops)
             };
-            !stays || set.cuts.contains_key(key)
-        });
-        bounded.into_iter().all(|(key, _)| {
-            let lives = set.cuts.get(key);
-            let known = |hash: &OpHash| hash == op || self.log.is_before(hash, op);
-            self.log
-                .ordered()
-                .filter(|(hash, entry)| entry.header.author == *key && known(hash))
-                .all(|(_, entry)| {
-                    let ops = lives.and_then(|lives| lives.get(&entry.header.incarnation));
-                    ops.is_some_and(|ops| entry.header.seq < *ops)
-                })
+            let left = said.iter().filter(|(life, ops)| whole(life, **ops)).count();
+            left == said.len() || left >= lives_named(goes)
         })
     }
 
